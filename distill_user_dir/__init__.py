@@ -1,0 +1,21 @@
+"""A fairseq user directory that distils HuBERT into small students (Wang et al., arXiv 2210.15631).
+
+Importing it (or naming it as `common.user_dir`) registers:
+
+- task `hubert_distillation`   tasks/hubert_distillation.py    teacher and data; fine_tuning=true for CTC
+- criterion `distillation`     criterions/distillation.py      weighs and logs; arithmetic in losses/
+- model `student_hubert`       models/student_hubert.py        the student and its prediction heads
+- model `student_ctc`          models/student_ctc.py           CTC on a student or on an original HuBERT
+
+Around them: checkpoints.py (safe loading), pretrained.py (a model from its checkpoint), teacher.py,
+initialisation.py (student from teacher), dataset.py and audio.py (data and its checks), conv_layers.py and
+padding.py (frames and masks), modules/ (networks), infer.py and wer.py (decoding), student.py (use from Python),
+slim.py (small checkpoints), compat.py (what differs between fairseq versions).
+"""
+
+from distill_user_dir import compat  # noqa: F401  (first: it makes torch.load safe)
+from distill_user_dir.criterions import distillation  # noqa: F401
+from distill_user_dir.models import student_ctc, student_hubert  # noqa: F401
+from distill_user_dir.tasks import hubert_distillation  # noqa: F401
+
+__version__ = "0.1.0"

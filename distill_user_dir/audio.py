@@ -1,0 +1,91 @@
+"""Audio files as the manifests see them: their headers are checked once, before training meets them.
+
+The lists that fairseq reads (`{split}.tsv`) are read and written here too.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import List, Optional, Sequence, Tuple
+
+import soundfile
+import tqdm
+
+SAMPLE_RATE = 16000
+# libsndfile's SF_COUNT_MAX: the frames of a header that does not tell its length (a streamed FLAC)
+UNKNOWN_LENGTH = 2**63 - 1
+
+
+class AudioError(ValueError):
+    """A file that cannot be used; the message is one line with the file, the numbers and the way out."""
+
+
+class ManifestError(ValueError):
+    """A `{split}.tsv` that cannot be used; the message has the file and the line."""
+
+
+def num_samples(path: str, sample_rate: int = SAMPLE_RATE, min_samples: int = 1) -> int:
+    """Samples of a mono file at `sample_rate` Hz, from its header; AudioError if it is anything else or shorter."""
+    if not os.path.isfile(path):
+        raise AudioError(f"{path}: no such file; restore it, or take it off the list")
+    try:
+        info = soundfile.info(path)
+    except (RuntimeError, OSError) as error:  # soundfile's own error is a RuntimeError in all its versions
+        reason = " ".join(str(error).split())
+        raise AudioError(f"{path}: not readable as audio ({reason}); replace it, or leave it out") from error
+    if info.samplerate != sample_rate:
+        fix = f"resample it (sox IN -r {sample_rate} OUT)"
+        raise AudioError(f"{path}: {info.samplerate} Hz, expected {sample_rate}; {fix}")
+    if info.channels != 1:
+        raise AudioError(f"{path}: {info.channels} channels, expected 1; mix it down (sox IN -c 1 OUT)")
+    if info.frames >= UNKNOWN_LENGTH:
+        raise AudioError(f"{path}: its header does not tell its length; write it anew (sox IN OUT)")
+    if info.frames < min_samples:
+        raise AudioError(f"{path}: {info.frames} samples, expected at least {min_samples}; leave it out")
+    return info.frames
+
+
+def _length_or_error(path: str, sample_rate: int, min_samples: int) -> Tuple[int, Optional[str]]:
+    try:
+        return num_samples(path, sample_rate, min_samples), None
+    except AudioError as error:
+        return 0, str(error)
+
+
+def scan(
+    paths: Sequence[str],
+    sample_rate: int = SAMPLE_RATE,
+    min_samples: int = 1,
+    workers: int = 8,
+    progress: bool = True,
+) -> Tuple[List[int], List[str]]:
+    """Every file's length in samples (0 where it is refused), and the refusals' lines in the order of `paths`."""
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        found = pool.map(lambda path: _length_or_error(path, sample_rate, min_samples), paths)
+        bar = tqdm.tqdm(found, total=len(paths), desc="audio", unit="file", disable=not progress)
+        results = list(bar)
+    return [length for length, _ in results], [error for _, error in results if error is not None]
+
+
+def write_lines(path: str, lines: Sequence[str]) -> None:
+    """Writes one string a line, UTF-8; the file is there whole or, if this is interrupted, as it was before."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+    os.replace(temporary, path)
+
+
+def read_tsv(path: str) -> Tuple[str, List[Tuple[str, int]]]:
+    """`{split}.tsv` -> the audio's root and (path below it, samples) of each line; ManifestError otherwise."""
+    with open(path, encoding="utf-8") as stream:
+        lines = stream.read().split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise ManifestError(f"{path}:1: empty, expected the audio's root folder; make it with manifests/tsv.py")
+    entries = []
+    for number, line in enumerate(lines[1:], start=2):
+        name, tab, frames = line.rpartition("\t")
+        if not tab or not name or not frames.isdigit():
+            raise ManifestError(f"{path}:{number}: {line!r}, expected PATH<TAB>SAMPLES; make it with manifests/tsv.py")
+        entries.append((name, int(frames)))
+    return lines[0], entries

@@ -1,0 +1,78 @@
+"""Model `student_ctc`: a student, or an original HuBERT, with a CTC output layer."""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional
+
+import torch
+from fairseq.models import FairseqEncoder, register_model
+from fairseq.models.hubert.hubert_asr import HubertCtc, HubertCtcConfig, HubertEncoder, Linear
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from distill_user_dir.checkpoints import HubertCheckpoint, hubert_in
+from distill_user_dir.pretrained import build_hubert
+
+# Config values of the encoder that fine-tuning sets anew, by their names there and here.
+ENCODER_OVERRIDES = {
+    name: name
+    for name in (
+        "dropout activation_dropout dropout_input attention_dropout feature_grad_mult mask_length mask_prob "
+        "mask_selection mask_other no_mask_overlap mask_channel_length mask_channel_prob mask_channel_selection "
+        "mask_channel_other no_mask_channel_overlap"
+    ).split()
+}
+ENCODER_OVERRIDES["encoder_layerdrop"] = "layerdrop"
+
+
+@dataclass
+class StudentCtcConfig(HubertCtcConfig):
+    valid_statistics: Optional[bool] = field(
+        default=None,
+        metadata={"help": "see student_hubert; null takes the student's own, and true for an original HuBERT"},
+    )
+
+
+def pretrained_encoder(cfg: StudentCtcConfig) -> HubertCheckpoint:
+    """The encoder to start from: the file `w2v_path`, or the structure in `w2v_args` where a checkpoint is rebuilt."""
+    if cfg.w2v_args is None:
+        return hubert_in(cfg.w2v_path)
+    args = OmegaConf.to_container(cfg.w2v_args) if OmegaConf.is_config(cfg.w2v_args) else cfg.w2v_args
+    return HubertCheckpoint("w2v_args", args["model"]["_name"], args["model"], args["task"], {}, False)
+
+
+class CtcEncoder(HubertEncoder):
+    """fairseq's HubertEncoder; only how it is built is ours: safely, without dictionaries, every weight accounted for."""
+
+    def __init__(self, cfg: StudentCtcConfig, task: Any):
+        FairseqEncoder.__init__(self, task.source_dictionary)
+        checkpoint = pretrained_encoder(cfg)
+        overrides: Dict[str, Any] = {theirs: cfg[ours] for theirs, ours in ENCODER_OVERRIDES.items()}
+        weights = cfg.w2v_args is None and not cfg.no_pretrained_weights
+        self.w2v_model = build_hubert(checkpoint, overrides, weights, cfg.valid_statistics)
+        self.apply_mask = cfg.apply_mask
+        self.final_dropout = nn.Dropout(cfg.final_dropout)
+        self.freeze_finetune_updates = cfg.freeze_finetune_updates
+        self.num_updates = 0
+        self.proj = Linear(self.w2v_model.embed_dim, len(task.target_dictionary))
+
+
+@register_model("student_ctc", dataclass=StudentCtcConfig)
+class StudentCtc(HubertCtc):
+    """A checkpoint of it holds the encoder's structure (`w2v_args`), so that it needs no other file to be rebuilt."""
+
+    @classmethod
+    def build_model(cls, cfg: StudentCtcConfig, task: Any) -> "StudentCtc":
+        if not getattr(task.cfg, "fine_tuning", False):
+            raise ValueError("model student_ctc needs task.fine_tuning=true")
+        encoder = CtcEncoder(cfg, task)
+        cfg.w2v_args = encoder.w2v_model.configs
+        return cls(cfg, encoder)
+
+    def get_logits(self, net_output: Dict[str, Tensor]) -> Tensor:
+        """(T, B, V) logits in which padded frames are blank for certain; fairseq's masking of them has no effect."""
+        logits, padding = net_output["encoder_out"], net_output["encoder_padding_mask"]
+        if padding is None or not bool(padding.any()):
+            return logits
+        blank = torch.full_like(logits[0, 0], float("-inf"))
+        blank[0] = 0.0
+        return torch.where(padding.T.unsqueeze(-1), blank, logits)

@@ -1,0 +1,110 @@
+"""The student: a HuBERT of any size with prediction heads."""
+
+from dataclasses import dataclass, field
+from typing import Any, List, NamedTuple, Optional
+
+from fairseq.dataclass import ChoiceEnum
+from fairseq.models import register_model
+from fairseq.models.hubert.hubert import HubertConfig
+from torch import Tensor
+
+from distill_user_dir.modules.heads import HEADS
+from distill_user_dir.modules.hubert import Encoded, LengthAwareHubert
+
+
+@dataclass
+class StudentHubertConfig(HubertConfig):
+    mask_prob: float = field(
+        default=0.0, metadata={"help": "probability of masking a frame in distillation; 0 in Wang et al."}
+    )
+    valid_statistics: bool = field(
+        default=True,
+        metadata={
+            "help": "group norm takes mean and variance over the valid samples only; false is fairseq's behaviour, "
+            "where an utterance's features depend on the padding of its batch"
+        },
+    )
+    prediction_head: ChoiceEnum(list(HEADS)) = field(
+        default="layer-wise",
+        metadata={
+            "help": "layer-wise: a Linear for each student layer; expand-last: a two-layer head on the last layer "
+            "that predicts several teacher layers"
+        },
+    )
+    layer_map: List[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "layer-wise: the teacher layer that each student layer predicts, 0 for none; "
+            "expand-last: the teacher layers that are predicted. Layers are counted from 1"
+        },
+    )
+    teacher_embed_dim: int = field(
+        default=0, metadata={"help": "width of the teacher; 0 reads it from the teacher and keeps it in the checkpoint"}
+    )
+    init_layers: List[int] = field(
+        default_factory=list,
+        metadata={"help": "teacher layers that the first student layers start from, e.g. [1,2]; empty: random"},
+    )
+    init_feature_extractor: bool = field(
+        default=False, metadata={"help": "start from the teacher's CNN, its LayerNorm and its projection"}
+    )
+    init_pos_conv: bool = field(
+        default=False, metadata={"help": "start from the teacher's positional convolution and the LayerNorm behind it"}
+    )
+
+
+class Predictions(NamedTuple):
+    """targets: the teacher layers predicted; layers: the predictions, (B, T, D) each; padding_mask: (B, T) bool."""
+
+    targets: List[int]
+    layers: List[Tensor]
+    padding_mask: Tensor
+
+
+def check_layer_map(cfg: Any) -> None:
+    """ValueError where the map does not fit the student; the teacher's depth is checked when it is loaded."""
+    layer_map = list(cfg.layer_map)
+    if not any(target > 0 for target in layer_map) or any(target < 0 for target in layer_map):
+        raise ValueError(f"model.layer_map={layer_map}: it names no teacher layer; layers are counted from 1")
+    if str(cfg.prediction_head) == "layer-wise" and len(layer_map) != cfg.encoder_layers:
+        raise ValueError(
+            f"model.layer_map={layer_map} has {len(layer_map)} entries, but the student has {cfg.encoder_layers} layers: "
+            "layer-wise heads need one entry a layer, 0 for a layer that predicts nothing"
+        )
+    if str(cfg.prediction_head) == "expand-last" and 0 in layer_map:
+        raise ValueError(f"model.layer_map={layer_map}: 0 has no meaning for expand-last; name teacher layers only")
+
+
+@register_model("student_hubert", dataclass=StudentHubertConfig)
+class StudentHubert(LengthAwareHubert):
+    """A HuBERT without clusters, with heads that predict the teacher's layers."""
+
+    def __init__(self, cfg: StudentHubertConfig, task_cfg: Any):
+        check_layer_map(cfg)
+        if cfg.teacher_embed_dim <= 0:
+            raise ValueError("model.teacher_embed_dim=0: it is read from the teacher, and there is none; give the width")
+        super().__init__(cfg, task_cfg, [None], cfg.valid_statistics)
+        super().remove_pretraining_modules()
+        self.targets = [target for target in cfg.layer_map if target > 0]
+        head = HEADS[str(cfg.prediction_head)]
+        self.heads = head(list(cfg.layer_map), cfg.encoder_embed_dim, cfg.teacher_embed_dim)
+
+    @classmethod
+    def build_model(cls, cfg: StudentHubertConfig, task: Any) -> "StudentHubert":
+        return cls(cfg, task.cfg)
+
+    def predict(self, source: Tensor, padding_mask: Optional[Tensor] = None, mask: bool = False) -> Predictions:
+        """(B, N) raw audio, (B, N) bool padding mask -> the teacher's layers as the heads see them."""
+        depth = len(self.encoder.layers)
+        encoded: Encoded = self.encode(source, padding_mask, mask, keep=range(1, depth + 1))
+        layers = self.heads([encoded.layers[i] for i in range(1, depth + 1)])
+        return Predictions(self.targets, layers, encoded.padding_mask)
+
+    def forward(self, source: Tensor, padding_mask: Optional[Tensor] = None, mask: bool = False, **kwargs: Any):
+        """`predict`, which the criterion calls through fairseq's wrappers for data parallelism."""
+        return self.predict(source, padding_mask, mask)
+
+    def remove_pretraining_modules(self) -> None:
+        """Leaves what fine-tuning needs: the heads go."""
+        super().remove_pretraining_modules()
+        self.heads = None

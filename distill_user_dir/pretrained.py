@@ -1,0 +1,59 @@
+"""A HuBERT or a student, built from its checkpoint with every weight accounted for."""
+
+from typing import Any, Dict, Optional
+
+from fairseq.models.hubert.hubert import HubertConfig
+from omegaconf import OmegaConf
+
+from distill_user_dir.checkpoints import CheckpointError, HubertCheckpoint, typed_configs
+from distill_user_dir.models.student_hubert import StudentHubert, StudentHubertConfig
+from distill_user_dir.modules.hubert import LengthAwareHubert
+
+PRETRAINING_ONLY = ("final_proj.", "target_glu.", "label_embs_concat", "heads.")
+
+
+def build_hubert(
+    checkpoint: HubertCheckpoint,
+    overrides: Optional[Dict[str, Any]] = None,
+    weights: bool = True,
+    valid_statistics: Optional[bool] = None,
+) -> LengthAwareHubert:
+    """The encoder of a checkpoint, without what only pre-training needs (heads, clusters).
+
+    overrides: model config values by name, e.g. {"dropout": 0.0}; weights=False leaves the initialisation random;
+    valid_statistics: None takes the checkpoint's own, true for fairseq's HuBERT. The model's `configs` say how to
+    build it again (a fine-tuned checkpoint keeps them as `w2v_args`).
+    """
+    is_student = checkpoint.name == "student_hubert"
+    configs = typed_configs(checkpoint, StudentHubertConfig if is_student else HubertConfig, overrides or {})
+    if valid_statistics is None:
+        valid_statistics = bool(configs.model.get("valid_statistics", True))
+    try:
+        if is_student:
+            configs.model.valid_statistics = valid_statistics
+            model = StudentHubert(configs.model, configs.task)
+        else:
+            model = LengthAwareHubert(configs.model, configs.task, [None], valid_statistics)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from None
+    model.remove_pretraining_modules()
+    model.configs = OmegaConf.to_container(configs)
+    model.configs["model"]["_name"] = checkpoint.name
+    if weights:
+        load_weights(model, checkpoint)
+    return model
+
+
+def load_weights(model: LengthAwareHubert, checkpoint: HubertCheckpoint) -> None:
+    """Every weight of the model from the checkpoint, and none left over but those that only pre-training needs."""
+    state = {key: value for key, value in checkpoint.state.items() if not key.startswith(PRETRAINING_ONLY)}
+    own = model.state_dict()
+    wrong = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape),
+    }
+    for kind, keys in wrong.items():
+        if keys:
+            raise CheckpointError(f"{checkpoint.path}: {len(keys)} weights {kind}, the first `{keys[0]}`")
+    model.load_state_dict(state, strict=True)

@@ -1,0 +1,56 @@
+"""The teacher: frozen, in eval mode, cut off behind the last layer that is needed, and never part of a student."""
+
+from typing import Dict, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.modules.hubert import LengthAwareHubert
+from distill_user_dir.pretrained import build_hubert
+
+
+class TeacherOutput(NamedTuple):
+    """layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True where padded."""
+
+    layers: Dict[int, Tensor]
+    padding_mask: Tensor
+
+
+class Teacher:
+    """Holds the model without being a module, so that neither a checkpoint nor data parallelism ever sees it."""
+
+    def __init__(self, model: LengthAwareHubert, layers: Sequence[int], name: str = "the teacher"):
+        """layers: those whose outputs are wanted, counted from 1. ValueError where the model has no such layer."""
+        depth = len(model.encoder.layers)
+        beyond = [layer for layer in layers if not 1 <= layer <= depth]
+        if beyond:
+            raise ValueError(f"model.layer_map asks for teacher layer {beyond[0]}, but {name} has layers 1 to {depth}")
+        self.layers = sorted(set(layers))
+        self.depth = depth
+        self.model = model.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str, layers: Sequence[int], valid_statistics: bool = True) -> "Teacher":
+        """From a HuBERT's or a student's checkpoint; CheckpointError where it is none."""
+        return cls(load_whole(path, valid_statistics), layers, path).truncate()
+
+    def truncate(self) -> "Teacher":
+        """Drops the layers above the last one needed: they take memory and are never run."""
+        del self.model.encoder.layers[max(self.layers) :]
+        return self
+
+    def to(self, device: torch.device) -> "Teacher":
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, source: Tensor, padding_mask: Optional[Tensor] = None) -> TeacherOutput:
+        """(B, N) raw audio, (B, N) bool padding mask or None -> the wanted layers, in float32."""
+        encoded = self.model.encode(source.float(), padding_mask, keep=self.layers, last=max(self.layers))
+        return TeacherOutput(encoded.layers, encoded.padding_mask)
+
+
+def load_whole(path: str, valid_statistics: bool = True) -> LengthAwareHubert:
+    """A teacher's model with all its layers, for a student to start from; CheckpointError where it is none."""
+    return build_hubert(hubert_in(path), valid_statistics=valid_statistics)

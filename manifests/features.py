@@ -1,0 +1,153 @@
+"""Features to cluster, in the format of fairseq's simple_kmeans: FEAT_DIR/{split}_{rank}_{nshard}.npy and .len.
+
+    python manifests/features.py DATA train FEAT_DIR --feature mfcc
+    python manifests/features.py DATA train FEAT_DIR --feature hubert --checkpoint CKPT --layer 6 --device cuda
+
+The .npy has the frames of all utterances, (frames, dim) float32, and the .len each utterance's number of frames.
+MFCC: 13 with deltas and delta-deltas, 39 in all, 100 frames a second. HuBERT: a layer's output, 50 frames a second.
+For several processes give each the same --nshard and its own --rank.
+"""
+
+import argparse
+import os
+import sys
+from typing import Callable, List, Optional, Tuple
+
+import kaldi_native_fbank
+import numpy as np
+import soundfile
+import tqdm
+from npy_append_array import NpyAppendArray
+
+from distill_user_dir.audio import SAMPLE_RATE, num_samples, read_tsv
+
+DELTA_REACH = 2  # frames on either side: a window of 5
+
+
+def deltas(features: np.ndarray) -> np.ndarray:
+    """(T, D) -> (T, D), slopes over 5 frames: sum_n n (x[t+n] - x[t-n]) / (2 sum_n n^2), ends repeated.
+
+    As torchaudio.functional.compute_deltas.
+    """
+    frames = len(features)
+    padded = np.pad(features, ((DELTA_REACH, DELTA_REACH), (0, 0)), mode="edge")
+    slopes = np.zeros_like(features)
+    for n in range(1, DELTA_REACH + 1):
+        later, earlier = DELTA_REACH + n, DELTA_REACH - n
+        slopes += n * (padded[later : later + frames] - padded[earlier : earlier + frames])
+    return slopes / (2 * sum(n * n for n in range(1, DELTA_REACH + 1)))
+
+
+def mfcc(samples: np.ndarray) -> np.ndarray:
+    """(N,) float32 at 16 kHz in [-1, 1] -> ((N - 400) // 160 + 1, 39) float32: MFCC, deltas, delta-deltas.
+
+    The options are those of HuBERT's first iteration: torchaudio.compliance.kaldi.mfcc with use_energy=False.
+    """
+    options = kaldi_native_fbank.MfccOptions()
+    options.frame_opts.dither = 0.0
+    options.frame_opts.samp_freq = SAMPLE_RATE
+    options.use_energy = False
+    extractor = kaldi_native_fbank.OnlineMfcc(options)
+    extractor.accept_waveform(SAMPLE_RATE, samples.tolist())
+    extractor.input_finished()
+    cepstra = np.stack([extractor.get_frame(t) for t in range(extractor.num_frames_ready)])
+    first = deltas(cepstra)
+    return np.concatenate([cepstra, first, deltas(first)], axis=1)
+
+
+def hubert(checkpoint: str, layer: int, device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of (N,) float32 samples at 16 kHz -> (T, D) float32, the output of a layer counted from 1."""
+    import torch
+
+    from distill_user_dir.teacher import Teacher
+
+    teacher = Teacher.load(checkpoint, layers=[layer]).to(torch.device(device))
+
+    def extract(samples: np.ndarray) -> np.ndarray:
+        source = torch.from_numpy(samples).unsqueeze(0).to(device)
+        return teacher(source, None).layers[layer][0].float().cpu().numpy()
+
+    return extract
+
+
+def shard_of(total: int, nshard: int, rank: int) -> Tuple[int, int]:
+    """First and last + 1 of a shard's utterances, as simple_kmeans divides them; ValueError if there are none."""
+    if not 0 <= rank < nshard:
+        raise ValueError(f"--rank {rank} of --nshard {nshard}: expected a rank from 0 to {nshard - 1}")
+    start, end = round(total / nshard * rank), round(total / nshard * (rank + 1))
+    if start >= end:
+        raise ValueError(f"shard {rank} of {nshard} has none of {total} utterances; take a smaller --nshard")
+    return start, end
+
+
+def read_samples(path: str, expected: int) -> np.ndarray:
+    """(N,) float32 in [-1, 1]; ValueError if the file is not what the manifest says."""
+    frames = num_samples(path, SAMPLE_RATE, min_samples=400)
+    samples, _ = soundfile.read(path, dtype="float32")
+    if not len(samples) == frames == expected:
+        found = f"{len(samples)} samples read, {frames} in its header, {expected} in the manifest"
+        raise ValueError(f"{path}: {found}; replace it, or make the manifest anew")
+    return samples
+
+
+def dump(
+    tsv: str,
+    feat_dir: str,
+    extract: Callable[[np.ndarray], np.ndarray],
+    nshard: int = 1,
+    rank: int = 0,
+    progress: bool = True,
+) -> Tuple[int, int]:
+    """Writes a shard's features -> utterances and frames. Files of an interrupted call end in .tmp."""
+    root, entries = read_tsv(tsv)
+    start, end = shard_of(len(entries), nshard, rank)
+    os.makedirs(feat_dir, exist_ok=True)
+    split = os.path.splitext(os.path.basename(tsv))[0]
+    stem = os.path.join(feat_dir, f"{split}_{rank}_{nshard}")
+    for leftover in (f"{stem}.len", f"{stem}.npy", f"{stem}.npy.tmp"):  # an old .len must not meet a new .npy
+        if os.path.exists(leftover):
+            os.remove(leftover)
+    total = 0
+    with NpyAppendArray(f"{stem}.npy.tmp") as array, open(f"{stem}.len.tmp", "w", encoding="utf-8") as lengths:
+        for name, frames in tqdm.tqdm(entries[start:end], desc=split, unit="utterance", disable=not progress):
+            features = extract(read_samples(os.path.join(root, name), frames))
+            array.append(np.ascontiguousarray(features, dtype=np.float32))
+            lengths.write(f"{len(features)}\n")
+            total += len(features)
+    os.replace(f"{stem}.npy.tmp", f"{stem}.npy")
+    os.replace(f"{stem}.len.tmp", f"{stem}.len")
+    return end - start, total
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", metavar="DATA", help="folder of the manifests")
+    parser.add_argument("split", metavar="SPLIT", help="reads DATA/SPLIT.tsv")
+    parser.add_argument("feat_dir", metavar="FEAT_DIR", help="folder of the features")
+    parser.add_argument("--feature", choices=("mfcc", "hubert"), default="mfcc", help="what to compute (default mfcc)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="of a HuBERT or a student, for --feature hubert")
+    parser.add_argument("--layer", type=int, help="whose output to take, counted from 1, for --feature hubert")
+    parser.add_argument("--device", default="cpu", help="for --feature hubert: cpu, cuda, cuda:1 ... (default cpu)")
+    parser.add_argument("--nshard", type=int, default=1, help="parts to divide the manifest into (default 1)")
+    parser.add_argument("--rank", type=int, default=0, help="the part to do, from 0 (default 0)")
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    if args.feature == "hubert" and (args.checkpoint is None or args.layer is None):
+        parser.error("--feature hubert needs --checkpoint and --layer")
+    try:
+        extract = mfcc if args.feature == "mfcc" else hubert(args.checkpoint, args.layer, args.device)
+        tsv = os.path.join(args.data, f"{args.split}.tsv")
+        utterances, frames = dump(tsv, args.feat_dir, extract, args.nshard, args.rank)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{args.feat_dir}: {utterances} utterances, {frames} frames")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

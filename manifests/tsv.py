@@ -1,0 +1,117 @@
+"""Lists the audio of a folder as fairseq reads it: `{split}.tsv`, the folder and then a line `PATH<TAB>SAMPLES` each.
+
+    python manifests/tsv.py AUDIO --dest DATA --name test
+    python manifests/tsv.py AUDIO --dest DATA --valid-percent 0.01       # train.tsv and valid.tsv
+    python manifests/tsv.py AUDIO --dest DATA --ext flac wav --skip-bad
+
+Every file's header is checked: 16 kHz, one channel, at least 400 samples (one frame). A file that fails is named and
+nothing is written, unless --skip-bad leaves it out.
+"""
+
+import argparse
+import glob
+import os
+import random
+import sys
+from typing import Dict, List, Optional, Sequence
+
+from distill_user_dir.audio import SAMPLE_RATE, scan, write_lines
+
+MIN_SAMPLES = 400  # the receptive field of one frame
+
+
+def find(root: str, exts: Sequence[str]) -> List[str]:
+    """Paths of the files below `root` with one of the extensions, sorted; as in a shell, hidden ones are left out."""
+    patterns = [os.path.join(glob.escape(root), "**", f"*.{ext.lstrip('.')}") for ext in exts]
+    return sorted({path for pattern in patterns for path in glob.iglob(pattern, recursive=True)})
+
+
+def split(lines: Sequence[str], name: str, valid_percent: float, seed: int) -> Dict[str, List[str]]:
+    """Draws the lines of `valid` as fairseq does: one number for each line, in their order."""
+    if valid_percent == 0:
+        return {name: list(lines)}
+    rng = random.Random(seed)
+    splits: Dict[str, List[str]] = {name: [], "valid": []}
+    for line in lines:
+        splits[name if rng.random() > valid_percent else "valid"].append(line)
+    empty = [key for key, of_split in splits.items() if not of_split]
+    if empty:
+        raise ValueError(f"nothing in {empty[0]} out of {len(lines)} files; change --valid-percent or --seed")
+    return splits
+
+
+def make_manifest(
+    root: str,
+    dest: str,
+    name: str = "train",
+    exts: Sequence[str] = ("flac", "wav"),
+    valid_percent: float = 0.0,
+    seed: int = 42,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> Dict[str, int]:
+    """Writes `{name}.tsv`, and `valid.tsv` with a share `valid_percent` of the files -> the files in each.
+
+    ValueError, a line a file, if there are none or some are refused; with `skip_bad` these are told on stderr.
+    """
+    if not 0 <= valid_percent < 1 or (valid_percent > 0 and name == "valid"):
+        raise ValueError(f"--valid-percent {valid_percent} of {name!r}: a share of 0 to 1 taken from another split")
+    root = os.path.realpath(root)
+    paths = find(root, exts)
+    if not paths:
+        raise ValueError(f"{root}: no files *.{{{','.join(exts)}}}; name another folder, or --ext")
+    lengths, errors = scan(paths, SAMPLE_RATE, MIN_SAMPLES, progress=progress)
+    lines = []
+    for path, length in zip(paths, lengths):
+        name_below = os.path.relpath(os.path.realpath(path), root)  # links resolved, as fairseq does
+        if name_below != name_below.strip() or "\t" in name_below or "\n" in name_below:
+            errors.append(f"{path!r}: a tab, a line break or an outer space in its name; rename it")
+        elif length:
+            lines.append(f"{name_below}\t{length}")
+    if errors and not skip_bad:
+        raise ValueError(
+            "\n".join([*errors, f"{len(errors)} of {len(paths)} files refused; --skip-bad leaves them out"])
+        )
+    if errors:
+        print("\n".join([*errors, f"{len(errors)} of {len(paths)} files left out"]), file=sys.stderr)
+    if not lines:
+        raise ValueError(f"{root}: no file of {len(paths)} can be used")
+    splits = split(lines, name, valid_percent, seed)
+    os.makedirs(dest, exist_ok=True)
+    for key, of_split in splits.items():
+        write_lines(os.path.join(dest, f"{key}.tsv"), [root, *of_split])
+    return {key: len(of_split) for key, of_split in splits.items()}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", metavar="AUDIO", help="folder with the audio, at any depth")
+    parser.add_argument("--dest", default=".", metavar="DIR", help="folder of the manifests (default: this one)")
+    parser.add_argument("--name", default="train", help="split to write (default train)")
+    parser.add_argument("--ext", nargs="+", default=["flac", "wav"], help="extensions to look for (default flac wav)")
+    parser.add_argument(
+        "--valid-percent",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="share of valid.tsv, from 0 to 1 (default 0: none)",
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of the draw of valid.tsv (default 42, as fairseq's)")
+    parser.add_argument("--skip-bad", action="store_true", help="leave files out that fail the check, and name them")
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = get_parser().parse_args(argv)
+    try:
+        counts = make_manifest(args.root, args.dest, args.name, args.ext, args.valid_percent, args.seed, args.skip_bad)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, count in counts.items():
+        print(f"{os.path.join(args.dest, name)}.tsv: {count} files")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""Packaging of distill_user_dir, a fairseq user directory."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="distill_user_dir",
+    version="0.1.0",
+    description="Distil HuBERT into small speech recognition students: a fairseq user directory",
+    license="MIT",
+    python_requires=">=3.8",
+    packages=find_packages(include=["distill_user_dir", "distill_user_dir.*"]),
+    install_requires=[
+        "torch>=2.4",
+        "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
+        "fairseq==0.12.2; python_version < '3.11'",
+        "numpy",
+        "soundfile",
+        "editdistance",
+        "sentencepiece",
+        "tqdm",
+    ],
+    extras_require={
+        # manifests/features.py and manifests/kmeans.py
+        "manifests": ["kaldi-native-fbank", "npy-append-array", "scikit-learn", "joblib"],
+        # manifests/synthetic.py and the demo; espeakng-loader carries espeak-ng, which is under the GPL
+        "demo": ["espeakng-loader", "scipy", "matplotlib"],
+        "dev": ["pytest", "ruff"],
+    },
+)
