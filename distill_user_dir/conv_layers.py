@@ -23,7 +23,8 @@ def _value(node: ast.AST):
             if len(items) * times > MAX_LAYERS:
                 raise ValueError(f"more than {MAX_LAYERS} layers")
             return items * times
-        if isinstance(left, list) != isinstance(right, list) or (isinstance(left, list) and isinstance(node.op, ast.Mult)):
+        both_lists = isinstance(left, list) and isinstance(right, list)
+        if isinstance(left, list) != isinstance(right, list) or (both_lists and isinstance(node.op, ast.Mult)):
             raise ValueError("a list and a number can only be multiplied, two lists only added")
         return _bounded((operator.add if isinstance(node.op, ast.Add) else operator.mul)(left, right))
     raise ValueError(f"{type(node).__name__} is not allowed")

@@ -33,9 +33,9 @@ def read_manifest(path: str) -> Manifest:
             names.append(parts[0])
             sizes.append(int(parts[1]))
     if not names:
-        raise ValueError(f"{path}: no utterance in this manifest; its first line is the root folder, a file a line follows")
+        raise ValueError(f"{path}: no utterance in this manifest; a line a file follows its first, the root folder")
     if not os.path.isdir(root):
-        raise ValueError(f"{path}:1: root folder {root!r} does not exist; correct the line or run manifests/tsv.py again")
+        raise ValueError(f"{path}:1: root folder {root!r} does not exist; correct it, or run manifests/tsv.py again")
     return Manifest(path, root, names, sizes)
 
 
@@ -52,7 +52,8 @@ def check_sizes(manifest: Manifest, least: int, min_size: int) -> None:
 def check_audio(manifest: Manifest, sample_rate: int) -> None:
     """Opens every file of the manifest: there, readable, right rate, and as long as the manifest says."""
     lines = [i for i, name in enumerate(manifest.names) if not parse_path(os.path.join(manifest.root, name))[1]]
-    lengths, errors = scan([os.path.join(manifest.root, manifest.names[i]) for i in lines], sample_rate, 1, progress=False)
+    paths = [os.path.join(manifest.root, manifest.names[i]) for i in lines]
+    lengths, errors = scan(paths, sample_rate, 1, progress=False)
     for i, length in zip(lines, lengths):
         if length and length != manifest.sizes[i]:
             errors.append(

@@ -13,8 +13,10 @@ def copy_weights(target: nn.Module, source: nn.Module, field: str, path: str) ->
     for key in sorted(own.keys() | other.keys()):
         mine, theirs = (tuple(d[key].shape) if key in d else "none" for d in (own, other))
         if mine != theirs:
-            raise ValueError(f"{field}: `{key}` is {mine} in the student and {theirs} in {path}; "
-                             "give the student the teacher's sizes, or switch this initialisation off")
+            raise ValueError(
+                f"{field}: `{key}` is {mine} in the student and {theirs} in {path}; "
+                "give the student the teacher's sizes, or switch this initialisation off"
+            )
     target.load_state_dict(other)
 
 

@@ -1,6 +1,11 @@
-"""Word and character error rates, and how far a test set of this size lets one trust them. Pure functions."""
+"""Word and character error rates, how far a test set of this size lets one trust them, and what a decode reports.
 
-from typing import NamedTuple, Sequence, Tuple
+Pure functions: infer.py reads and writes the files.
+"""
+
+import os
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import editdistance
 import numpy as np
@@ -18,6 +23,16 @@ class Errors(NamedTuple):
     words: int
     char_errors: int
     chars: int
+
+
+class Scored(NamedTuple):
+    """One decoded utterance: its errors, its words, and its length in samples."""
+
+    id: str
+    errors: Errors
+    reference: str
+    hypothesis: str
+    samples: int
 
 
 def count_errors(reference: str, hypothesis: str) -> Errors:
@@ -65,3 +80,60 @@ def bootstrap_interval(
     rates = drawn_errors[drawn_totals > 0] / drawn_totals[drawn_totals > 0]
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def utterance_ids(names: Sequence[str]) -> List[str]:
+    """Manifest paths -> ids: file stems; if two are the same, paths without extension; if two are the same, paths.
+
+    ValueError where the manifest lists a path twice: its utterance would count twice.
+    """
+    bare = [os.path.splitext(name)[0] for name in names]
+    for ids in ([os.path.basename(name) for name in bare], bare, list(names)):
+        if len(set(ids)) == len(ids):
+            return ids
+    twice = next(name for name, count in Counter(names).items() if count > 1)
+    raise ValueError(f"the manifest lists {twice} more than once; take the copies out")
+
+
+def check_complete(manifest: str, expected: Sequence[str], scored: Sequence[str], verb: str = "scored") -> None:
+    """ValueError with counts and first ids unless each expected id was scored once, and no other."""
+    counts = Counter(scored)
+    missing = [name for name in expected if not counts[name]]
+    twice = [name for name in expected if counts[name] > 1]
+    parts = [f"{len(expected) - len(missing)} of {len(expected)} utterances {verb}"]
+    for kind, names in (("missing", missing), ("more than once", twice)):
+        if names:
+            more = ", ..." if len(names) > 5 else ""
+            parts.append(f"{kind}: {len(names)} ({', '.join(names[:5])}{more})")
+    if len(parts) > 1:
+        way_out = "task.min_sample_size, task.max_keep_size and dataset.max_tokens must let every one through"
+        raise ValueError(f"{manifest}: {'; '.join(parts)}; {way_out}")
+
+
+def summary(scored: Sequence[Scored], decode_seconds: float, sample_rate: int) -> Dict[str, Any]:
+    """What wer.json holds, of a complete decode: rates in percent, times in seconds; audio at `sample_rate` Hz."""
+    word_errors, words, char_errors, chars = zip(*(one.errors for one in scored))
+    audio_seconds = sum(one.samples for one in scored) / sample_rate
+    result: Dict[str, Any] = {}
+    for key, errors, totals in (("wer", word_errors, words), ("cer", char_errors, chars)):
+        result[key] = 100 * corpus_rate(errors, totals)
+        result[f"{key}_interval"] = [100 * bound for bound in bootstrap_interval(errors, totals)]
+    result.update(utterances_scored=len(scored), utterances=len(scored))
+    result.update(decode_seconds=decode_seconds, audio_seconds=audio_seconds, rtf=decode_seconds / audio_seconds)
+    return result
+
+
+def table(scored: Sequence[Scored]) -> List[str]:
+    """The lines of utterances.tsv, the first of them its header."""
+    rows = [("id", *Errors._fields, "ref", "hyp")]
+    rows += [(one.id, *map(str, one.errors), one.reference, one.hypothesis) for one in scored]
+    return ["\t".join(row) for row in rows]
+
+
+def report(result: Dict[str, Any]) -> str:
+    """The last line of a decode."""
+    rates = "  ".join(
+        "{} {:.2f}% [{:.2f}, {:.2f}]".format(key.upper(), result[key], *result[f"{key}_interval"])
+        for key in ("wer", "cer")
+    )
+    return f"{rates}  {result['utterances_scored']} of {result['utterances']} utterances"

@@ -9,7 +9,9 @@ from torch import Tensor
 DISTANCES = {"l1": torch.abs, "l2": torch.square}
 
 
-def regression(student: Tensor, teacher: Tensor, valid: Tensor, distance: str, cosine_weight: float) -> Dict[str, Tensor]:
+def regression(
+    student: Tensor, teacher: Tensor, valid: Tensor, distance: str, cosine_weight: float
+) -> Dict[str, Tensor]:
     """One layer's loss: distance averaged over the features + cosine_weight * (-log sigmoid(cosine)), in float32.
 
     student, teacher: (B, T, D); valid: (B, T) bool. Returns sums over the valid frames: `loss`, `distance` and

@@ -41,7 +41,7 @@ def pretrained_encoder(cfg: StudentCtcConfig) -> HubertCheckpoint:
 
 
 class CtcEncoder(HubertEncoder):
-    """fairseq's HubertEncoder; only how it is built is ours: safely, without dictionaries, every weight accounted for."""
+    """fairseq's HubertEncoder, built our way: safely, without dictionaries, every weight accounted for."""
 
     def __init__(self, cfg: StudentCtcConfig, task: Any):
         FairseqEncoder.__init__(self, task.source_dictionary)
@@ -54,6 +54,13 @@ class CtcEncoder(HubertEncoder):
         self.freeze_finetune_updates = cfg.freeze_finetune_updates
         self.num_updates = 0
         self.proj = Linear(self.w2v_model.embed_dim, len(task.target_dictionary))
+
+
+def blank_where_padded(logits: Tensor, padded: Tensor) -> Tensor:
+    """(..., V) logits, (...) bool -> logits with blank (index 0) for certain where padded."""
+    blank = torch.full_like(logits[0, 0], float("-inf"))
+    blank[0] = 0.0
+    return torch.where(padded.unsqueeze(-1), blank, logits)
 
 
 @register_model("student_ctc", dataclass=StudentCtcConfig)
@@ -70,9 +77,4 @@ class StudentCtc(HubertCtc):
 
     def get_logits(self, net_output: Dict[str, Tensor]) -> Tensor:
         """(T, B, V) logits in which padded frames are blank for certain; fairseq's masking of them has no effect."""
-        logits, padding = net_output["encoder_out"], net_output["encoder_padding_mask"]
-        if padding is None or not bool(padding.any()):
-            return logits
-        blank = torch.full_like(logits[0, 0], float("-inf"))
-        blank[0] = 0.0
-        return torch.where(padding.T.unsqueeze(-1), blank, logits)
+        return blank_where_padded(net_output["encoder_out"], net_output["encoder_padding_mask"].T)

@@ -68,8 +68,8 @@ def check_layer_map(cfg: Any) -> None:
         raise ValueError(f"model.layer_map={layer_map}: it names no teacher layer; layers are counted from 1")
     if str(cfg.prediction_head) == "layer-wise" and len(layer_map) != cfg.encoder_layers:
         raise ValueError(
-            f"model.layer_map={layer_map} has {len(layer_map)} entries, but the student has {cfg.encoder_layers} layers: "
-            "layer-wise heads need one entry a layer, 0 for a layer that predicts nothing"
+            f"model.layer_map={layer_map} has {len(layer_map)} entries, but the student has {cfg.encoder_layers} "
+            "layers: layer-wise heads need one entry a layer, 0 for a layer that predicts nothing"
         )
     if str(cfg.prediction_head) == "expand-last" and 0 in layer_map:
         raise ValueError(f"model.layer_map={layer_map}: 0 has no meaning for expand-last; name teacher layers only")
@@ -82,7 +82,7 @@ class StudentHubert(LengthAwareHubert):
     def __init__(self, cfg: StudentHubertConfig, task_cfg: Any):
         check_layer_map(cfg)
         if cfg.teacher_embed_dim <= 0:
-            raise ValueError("model.teacher_embed_dim=0: it is read from the teacher, and there is none; give the width")
+            raise ValueError("model.teacher_embed_dim=0: there is no teacher to read it from; give the width")
         super().__init__(cfg, task_cfg, [None], cfg.valid_statistics)
         super().remove_pretraining_modules()
         self.targets = [target for target in cfg.layer_map if target > 0]

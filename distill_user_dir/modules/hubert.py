@@ -16,7 +16,7 @@ from distill_user_dir.padding import lengths_of, normalise_audio, padding_mask
 
 
 class Encoded(NamedTuple):
-    """x: (B, T, D), the model's output; layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True = padded."""
+    """x: (B, T, D), the output; layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True = padded."""
 
     x: Tensor
     layers: Dict[int, Tensor]
@@ -82,7 +82,9 @@ class LengthAwareHubert(HubertModel):
             features = GradMultiply.apply(features, self.feature_grad_mult)
         return self.layer_norm(features.transpose(1, 2))
 
-    def apply_mask(self, x: Tensor, padded: Optional[Tensor], target_list: Any = None) -> Tuple[Tensor, Optional[Tensor]]:
+    def apply_mask(
+        self, x: Tensor, padded: Optional[Tensor], target_list: Any = None
+    ) -> Tuple[Tensor, Optional[Tensor]]:
         """(B, T, D), (B, T) bool or None -> x with masked spans (time, then channels), and the (B, T) time mask."""
         size, dim = x.shape[1:]
         masked = None
@@ -92,7 +94,8 @@ class LengthAwareHubert(HubertModel):
             x = torch.where(masked.unsqueeze(-1), self.mask_emb.to(x.dtype), x)
         if self.mask_channel_prob > 0:
             channels = torch.full((x.size(0),), dim, dtype=torch.long, device=x.device)
-            x = x.masked_fill(span_mask(channels, dim, self.mask_channel_prob, self.mask_channel_length).unsqueeze(1), 0)
+            dropped = span_mask(channels, dim, self.mask_channel_prob, self.mask_channel_length)
+            x = x.masked_fill(dropped.unsqueeze(1), 0)
         return x, masked
 
     def encoder_input(self, x: Tensor, padded: Optional[Tensor]) -> Tensor:
@@ -104,7 +107,7 @@ class LengthAwareHubert(HubertModel):
         return x if encoder.layer_norm_first else encoder.layer_norm(x)
 
     def run_layers(self, x: Tensor, padded: Optional[Tensor], last: int, keep: Collection[int]) -> Encoded:
-        """Layers 1 to `last` on (B, T, D); keeps the outputs of the layers in `keep`. Layerdrop uses torch's generator."""
+        """Layers 1 to `last` on (B, T, D); keeps the outputs of those in `keep`. Layerdrop uses torch's generator."""
         encoder = self.encoder
         x = torch.nn.functional.dropout(x, encoder.dropout, self.training).transpose(0, 1)
         drop = encoder.layerdrop if self.training else 0.0
@@ -147,7 +150,9 @@ class LengthAwareHubert(HubertModel):
         encoded = self.run_layers(self.encoder_input(x, attended), attended, last, keep)
         return encoded._replace(padding_mask=padded)
 
-    def forward(self, source: Tensor, padding_mask: Optional[Tensor] = None, mask: bool = False, **kwargs: Any) -> Encoded:
+    def forward(
+        self, source: Tensor, padding_mask: Optional[Tensor] = None, mask: bool = False, **kwargs: Any
+    ) -> Encoded:
         """As `encode`."""
         return self.encode(source, padding_mask, mask, **kwargs)
 

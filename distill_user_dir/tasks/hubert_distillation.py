@@ -11,9 +11,9 @@ from omegaconf import II, MISSING
 
 from distill_user_dir.dataset import DistillationDataset, check_audio, check_labels, check_sizes, read_manifest
 from distill_user_dir.initialisation import initialise
-from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.models.student_hubert import StudentHubert
+from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.teacher import Teacher, load_whole
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ class HubertDistillationTask(HubertPretrainingTask):
             whole = load_whole(self.cfg.teacher_path, self.cfg.teacher_valid_statistics)
             if cfg.teacher_embed_dim not in (0, whole.embed_dim):
                 raise ValueError(
-                    f"model.teacher_embed_dim={cfg.teacher_embed_dim}, but {self.cfg.teacher_path} has {whole.embed_dim}"
+                    f"model.teacher_embed_dim={cfg.teacher_embed_dim}, but {self.cfg.teacher_path} has "
+                    f"{whole.embed_dim}; leave it at 0"
                 )
             cfg.teacher_embed_dim = whole.embed_dim
         model = super().build_model(cfg, from_checkpoint)
@@ -90,8 +91,8 @@ class HubertDistillationTask(HubertPretrainingTask):
         if not torch.equal(ours, theirs):
             at = int((ours != theirs).nonzero()[0])
             raise ValueError(
-                f"model.conv_feature_layers: {at} samples give {int(ours[at])} frames of the student and {int(theirs[at])} "
-                f"of {path}; kernels and strides must give the same frames"
+                f"model.conv_feature_layers: {at} samples give {int(ours[at])} frames of the student and "
+                f"{int(theirs[at])} of {path}; kernels and strides must give the same frames"
             )
         initialise(student, whole, cfg, path)
         logger.info(f"teacher {path}: {teacher.depth} layers, run up to layer {max(teacher.layers)}")

@@ -1,0 +1,29 @@
+# Everything runs in .venv in this folder; `make install` needs Python, a C++ compiler and the package registries.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint clean
+
+install: $(STAMP)
+
+# fairseq's build needs torch, numpy and cython to be there already; 3.1 of cython is too new for it.
+# torch is pinned: a plain `pip install torch` takes the newest, which may be gigabytes of CUDA.
+$(STAMP): setup.py Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install "torch==2.13.0" "numpy" "cython<3.1" "setuptools" wheel
+	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,dev]"
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/python recipes/demo/run.py $(DEMO)
+
+test: install
+	$(BIN)/python -m pytest tests $(PYTEST)
+
+lint: install
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,82 @@
+"""Students from Python, without fairseq's command line.
+
+student = load_student("checkpoint_best.pt")
+output = student(waveforms, lengths)
+"""
+
+from typing import List, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from distill_user_dir.checkpoints import CheckpointError, hubert_in, load
+from distill_user_dir.models.student_ctc import blank_where_padded
+from distill_user_dir.padding import padding_mask
+from distill_user_dir.pretrained import build_hubert
+
+
+class StudentOutput(NamedTuple):
+    """layers: the outputs of all layers, (B, T, D) each; log_probs: (B, T, V) of a fine-tuned model, padded frames
+    blank, else None; lengths: (B,) valid frames."""
+
+    layers: List[Tensor]
+    log_probs: Optional[Tensor]
+    lengths: Tensor
+
+
+class Student(nn.Module):
+    """An encoder, and the output layer of a fine-tuned one; in eval mode as `load_student` gives it.
+
+    sample_rate: of the audio it wants, in Hz; symbols: the output units of a fine-tuned model by index, 0 = blank.
+    """
+
+    def __init__(self, encoder: nn.Module, proj: Optional[nn.Module], symbols: List[str]):
+        super().__init__()
+        self.encoder = encoder
+        self.proj = proj
+        self.symbols = symbols
+        self.sample_rate = encoder.sample_rate
+
+    def forward(self, waveforms: Tensor, lengths: Optional[Tensor] = None) -> StudentOutput:
+        """(B, N) float audio in [-1, 1], raw, padded at the end; (B,) samples, all of N by default.
+
+        ValueError where an utterance is too short for one frame.
+        """
+        if lengths is None:
+            lengths = torch.full((waveforms.size(0),), waveforms.size(1), dtype=torch.long, device=waveforms.device)
+        frames = self.encoder.num_frames(lengths)
+        if int(frames.min()) < 1:
+            raise ValueError(f"{int(lengths.min())} samples are too few for one frame: give at least 400")
+        depth = len(self.encoder.encoder.layers)
+        encoded = self.encoder.encode(waveforms, padding_mask(lengths, waveforms.size(1)), keep=range(1, depth + 1))
+        log_probs = None
+        if self.proj is not None:
+            log_probs = blank_where_padded(self.proj(encoded.x), encoded.padding_mask).float().log_softmax(-1)
+        return StudentOutput([encoded.layers[i] for i in range(1, depth + 1)], log_probs, frames)
+
+    def transcribe(self, waveforms: Tensor, lengths: Optional[Tensor] = None) -> List[str]:
+        """Words by best path (Viterbi): as `forward`, for a model that was fine-tuned on letters."""
+        if self.proj is None:
+            raise ValueError("this student was not fine-tuned: it has features, but no letters")
+        words = []
+        for path in self(waveforms, lengths).log_probs.argmax(-1):
+            units = [self.symbols[i] for i in path.unique_consecutive().tolist() if i != 0]
+            words.append("".join(units).replace("|", " ").strip())
+        return words
+
+
+def load_student(path: str) -> Student:
+    """A student, fine-tuned or not, or an original HuBERT, from its checkpoint alone; CheckpointError if it is none."""
+    state = load(path)
+    checkpoint = hubert_in(path, state)
+    encoder = build_hubert(checkpoint)
+    proj, symbols = None, []
+    if checkpoint.fine_tuned:
+        dictionary = state.get("task_state", {}).get("target_dictionary")
+        weight, bias = (state["model"].get(f"w2v_encoder.proj.{name}") for name in ("weight", "bias"))
+        if dictionary is None or weight is None or bias is None or len(dictionary) != weight.size(0):
+            raise CheckpointError(f"{path}: fine-tuned, but its output layer and its dictionary do not fit together")
+        proj = nn.Linear(weight.size(1), weight.size(0))
+        proj.load_state_dict({"weight": weight, "bias": bias})
+        symbols = list(dictionary.symbols)
+    return Student(encoder, proj, symbols).eval()

@@ -1,0 +1,139 @@
+"""The whole chain on synthesised speech: teacher, distilled student, the same student undistilled, and their table.
+
+    python recipes/demo/run.py                  # into out/demo
+    python recipes/demo/run.py --out /tmp/demo --train 300 --updates 20     # a short one, to see it run
+
+Every step is a command that could be typed; it is printed before it runs, and its output is kept in OUT/logs. A step
+that is done is not done again while its command stays the same, and a training that was killed goes on where it was.
+"""
+
+import argparse
+import os
+import sys
+from typing import List
+
+import report
+from steps import Step, run_steps
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+ROWS = ("teacher", "distilled", "undistilled")
+
+
+def data_steps(out: str, train: int) -> List[Step]:
+    """Speech, manifests, letters, and k-means labels for the teacher."""
+    speech, data, feats = f"{out}/speech", f"{out}/data", f"{out}/features"
+    tool = "python manifests/"
+    sizes = f"--train {train} --valid {max(4, train // 25)} --test {max(8, train // 8)}"
+    steps = [Step("speech", [f"{tool}synthetic.py {speech} --grammar digits {sizes}"])]
+    for split in ("train", "valid", "test"):
+        known = "" if split == "train" else f" --dict {data}/dict.ltr.txt"
+        steps.append(
+            Step(
+                f"manifest-{split}",
+                [
+                    f"{tool}tsv.py {speech}/{split} --dest {data} --name {split}",
+                    f"{tool}letters.py {data}/{split}.tsv --transcripts {speech}/{split}.trans.txt{known}",
+                ],
+            )
+        )
+    features = [f"{tool}features.py {data} {split} {feats} --feature mfcc" for split in ("train", "valid")]
+    kmeans = f"{tool}kmeans.py {feats} --splits train valid --clusters 50 --dest {data}"
+    return steps + [Step("kmeans", features + [kmeans])]
+
+
+def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
+    """A fairseq-hydra-train command for recipes/{folder}/{recipe}.yaml."""
+    user_dir = "" if recipe == "teacher" else f" common.user_dir={ROOT}/distill_user_dir"
+    return (
+        f"fairseq-hydra-train --config-dir {ROOT}/recipes/{folder} --config-name {recipe}{user_dir} "
+        f"checkpoint.save_dir={save_dir} hydra.run.dir={save_dir}/hydra {overrides}"
+    )
+
+
+def decode(out: str, row: str) -> Step:
+    results = f"{out}/decode/{row}"
+    command = (
+        f"python -m distill_user_dir.infer --config-dir {ROOT}/recipes/decode --config-name viterbi common.cpu=true "
+        f"task.data={out}/data common_eval.path={out}/ctc-{row}/checkpoint_best.pt dataset.gen_subset=test "
+        f"decoding.results_path={results}"
+    )
+    return Step(f"decode-{row}", [command])
+
+
+def schedule(updates: int) -> str:
+    """CTC for a number of updates: a tenth of warm-up, half at the peak, the rest decay."""
+    warmup, hold = updates // 10, updates // 2
+    return (
+        f"optimization.max_update={updates} lr_scheduler.warmup_steps={warmup} lr_scheduler.hold_steps={hold} "
+        f"lr_scheduler.decay_steps={updates - warmup - hold}"
+    )
+
+
+def model_steps(out: str, pretrain: int, distil: int, ctc: int) -> List[Step]:
+    """Training and decoding of the three, for these numbers of updates; the undistilled gets those of both phases."""
+    data = f"task.data={out}/data"
+    teacher, student = f"{out}/teacher/checkpoint_last.pt", f"{out}/student/checkpoint_best.pt"
+    warmup = max(1, pretrain // 10)
+    steps = [
+        Step(
+            "teacher",
+            [
+                train(
+                    "demo",
+                    "teacher",
+                    f"{out}/teacher",
+                    f"{data} optimization.max_update={pretrain} lr_scheduler.warmup_updates={warmup}",
+                )
+            ],
+        ),
+        Step(
+            "distil",
+            [
+                train(
+                    "distill",
+                    "laptop",
+                    f"{out}/student",
+                    f"student=demo {data} task.teacher_path={teacher} optimization.max_update={distil} "
+                    f"lr_scheduler.warmup_updates={max(1, distil * 7 // 100)}",
+                )
+            ],
+        ),
+    ]
+    start = {
+        "teacher": (teacher, ctc, ""),
+        "distilled": (student, ctc, ""),
+        "undistilled": (student, distil + ctc, " model.no_pretrained_weights=true"),
+    }
+    for row in ROWS:
+        path, updates, extra = start[row]
+        command = train(
+            "finetune", "laptop", f"{out}/ctc-{row}", f"{data} model.w2v_path={path} {schedule(updates)}{extra}"
+        )
+        steps += [Step(f"ctc-{row}", [command]), decode(out, row)]
+    return steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default=f"{ROOT}/out/demo", metavar="OUT", help="folder of everything (out/demo)")
+    parser.add_argument("--train", type=int, default=1200, metavar="N", help="training utterances (1200)")
+    parser.add_argument(
+        "--updates",
+        type=int,
+        nargs="+",
+        default=[650, 450, 250],
+        metavar="N",
+        help="of the teacher's pre-training, the distillation and CTC (650 450 250), or one for all",
+    )
+    args = parser.parse_args()
+    out = os.path.abspath(args.out)
+    updates = args.updates * 3 if len(args.updates) == 1 else args.updates
+    if len(updates) != 3:
+        parser.error("--updates takes one number or three")
+    run_steps(data_steps(out, args.train) + model_steps(out, *updates), out, ROOT)
+    report.write(out, ROWS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

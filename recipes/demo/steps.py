@@ -1,0 +1,71 @@
+"""Steps of commands: printed, run with visible progress, logged, and not run twice."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from typing import List, NamedTuple
+
+UPDATE = re.compile(r"(?:\w|-)*loss=([\d.]+).*?num_updates=(\d+)")
+VALID = re.compile(r"\[valid\].*? \| loss ([\d.]+)(?:.*? \| wer ([\d.]+))?.* \| num_updates (\d+)")
+
+
+class Step(NamedTuple):
+    """name: of its log; commands: run one after the other in the repository's root."""
+
+    name: str
+    commands: List[str]
+
+
+def progress(line: str) -> str:
+    """What of a line of fairseq's log a person wants to see; nothing of most."""
+    found = VALID.search(line)
+    if found:
+        wer = f", WER {found.group(2)}" if found.group(2) else ""
+        return f"  update {found.group(3)}: validation loss {found.group(1)}{wer}"
+    found = UPDATE.search(line)
+    if found:
+        return f"  update {found.group(2)}: loss {found.group(1)}"
+    return "  " + line.strip() if line.startswith("WER ") else ""
+
+
+def run(command: str, log_path: str, root: str) -> None:
+    """Runs a command with its output in the log and its progress on the terminal; ends everything where it fails."""
+    env = dict(os.environ, PATH=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"], PYTHONUNBUFFERED="1")
+    print(f"\n$ {command}", flush=True)
+    with open(log_path, "a", encoding="utf-8") as log:
+        log.write(f"\n$ {command}\n")
+        process = subprocess.Popen(
+            shlex.split(command), cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            shown = progress(line)
+            if shown:
+                print(shown, flush=True)
+    if process.wait() != 0:
+        with open(log_path, encoding="utf-8") as log:
+            tail = log.readlines()[-15:]
+        sys.exit("".join(tail) + f"\nthe command above failed with status {process.returncode}; its log is {log_path}")
+
+
+def run_steps(steps: List[Step], out: str, root: str) -> None:
+    """Runs what is not done yet. A marker holds the commands of a step that was done, so that a changed one runs again;
+    once a step ran, those behind it run again too."""
+    os.makedirs(f"{out}/logs", exist_ok=True)
+    fresh = False
+    for number, step in enumerate(steps, 1):
+        marker, text = f"{out}/logs/{step.name}.done", "\n".join(step.commands)
+        if not fresh and os.path.exists(marker) and open(marker, encoding="utf-8").read() == text:
+            print(f"[{number}/{len(steps)}] {step.name}: done before", flush=True)
+            continue
+        print(f"\n[{number}/{len(steps)}] {step.name}", flush=True)
+        start = time.time()
+        for command in step.commands:
+            run(command, f"{out}/logs/{step.name}.log", root)
+        with open(marker, "w", encoding="utf-8") as done:
+            done.write(text)
+        print(f"  {step.name} took {time.time() - start:.0f} s", flush=True)
