@@ -1,10 +1,11 @@
 # Everything runs in .venv in this folder; `make install` needs Python, a C++ compiler and the package registries.
 PYTHON ?= python3
+TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint bench clean
 
 install: $(STAMP)
 
@@ -12,7 +13,7 @@ install: $(STAMP)
 # torch is pinned: a plain `pip install torch` takes the newest, which may be gigabytes of CUDA.
 $(STAMP): setup.py Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install "torch==2.13.0" "numpy" "cython<3.1" "setuptools" wheel
+	$(BIN)/pip install "$(TORCH)" "numpy" "cython<3.1" "setuptools" wheel
 	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,dev]"
 	touch $(STAMP)
 
@@ -24,6 +25,9 @@ test: install
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: install
+	$(BIN)/python benchmarks/truncated_teacher.py
 
 clean:
 	rm -rf $(VENV) out

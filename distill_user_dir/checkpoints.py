@@ -7,6 +7,7 @@ fine-tuned with CTC from either.
 import argparse
 import os
 import pickle
+import struct
 import zipfile
 from typing import Any, Dict, NamedTuple, Optional
 
@@ -49,7 +50,7 @@ def load(path: str) -> Dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, {_refusal(str(error))}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, struct.error, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path}: truncated, or no PyTorch file ({reason}); fetch or write it again") from None
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
@@ -114,6 +115,13 @@ def typed_configs(checkpoint: HubertCheckpoint, model_config: type, overrides: D
         try:
             merged[key] = OmegaConf.merge(OmegaConf.structured(config), known)
         except OmegaConfBaseException as error:
-            reason = str(error).split("\n")[0]
-            raise CheckpointError(f"{checkpoint.path}: its {key} config does not fit: {reason}") from None
-    return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(merged), resolve=True, enum_to_str=True))
+            raise _misfit(checkpoint.path, key, error) from None
+    try:
+        return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(merged), resolve=True, enum_to_str=True))
+    except OmegaConfBaseException as error:
+        raise _misfit(checkpoint.path, "model or task", error) from None
+
+
+def _misfit(path: str, which: str, error: OmegaConfBaseException) -> CheckpointError:
+    reason, field = str(error).split("\n")[0], error.full_key
+    return CheckpointError(f"{path}: its {which} config does not fit: {field}: {reason}")

@@ -50,9 +50,10 @@ def parse_conv_layers(text: str) -> ConvLayers:
         layers = _value(ast.parse(text.strip(), mode="eval").body)
         if not isinstance(layers, list) or not layers:
             raise ValueError("not a list of layers")
-        for layer in layers:
+        for number, layer in enumerate(layers, 1):
             if not isinstance(layer, list) or len(layer) != 3 or not all(type(n) is int and n > 0 for n in layer):
-                raise ValueError(f"{layer} is not (channels, kernel, stride)")
+                # not shown: nested repetitions are small in memory and endless in print
+                raise ValueError(f"layer {number} is not (channels, kernel, stride)")
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"conv_feature_layers {str(text)[:80]!r}: {error}") from None
     return [(channels, kernel, stride) for channels, kernel, stride in layers]

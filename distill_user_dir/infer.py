@@ -23,7 +23,7 @@ import logging
 import os
 import sys
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -125,8 +125,9 @@ def prepare(cfg: DictConfig) -> None:
 def _clear(folder: str) -> None:
     """A run that fails must not leave another's results."""
     os.makedirs(folder, exist_ok=True)
-    for name in {"wer", "wer.json", "utterances.tsv"} & set(os.listdir(folder)):
-        os.remove(os.path.join(folder, name))
+    for name in ("wer", "wer.json", "utterances.tsv"):
+        with suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, name))
 
 
 def _is_set(node: DictConfig, key: str) -> bool:
@@ -207,8 +208,9 @@ def _check_data(cfg: DictConfig) -> None:
     """Everything that would end a decode late, or leave an utterance out."""
     manifest = read_manifest(f"{cfg.task.data}/{cfg.dataset.gen_subset}.tsv")
     utterance_ids(manifest.names)
+    folder = cfg.task.label_dir if _is_set(cfg.task, "label_dir") else cfg.task.data
     for label in cfg.task.labels:
-        check_labels(manifest, f"{cfg.task.get('label_dir') or cfg.task.data}/{cfg.dataset.gen_subset}.{label}")
+        check_labels(manifest, f"{folder}/{cfg.dataset.gen_subset}.{label}")
     longest, most = max(manifest.sizes), cfg.dataset.max_tokens
     if most is not None and longest > most:
         raise ValueError(f"dataset.max_tokens={most}, but {manifest.path} has an utterance of {longest} samples")
@@ -265,15 +267,16 @@ class Processor(infer.InferenceProcessor):
             dist.all_gather_object(parts, parts[0])
         scored = [one for part, _ in parts for one in part]
         check_complete(self.manifest, self.expected, [one.id for one in scored])
+        by_id = {one.id: one for one in scored}
+        scored = [by_id[name] for name in self.expected]  # the intervals must not depend on the order of decoding
         result = summary(scored, sum(seconds for _, seconds in parts), self.task.cfg.sample_rate)
         if self.cfg.common.cpu:  # fairseq adds the processes' counts up on GPUs only
             self.total_errors = sum(one.errors.word_errors for one in scored)
             self.total_length = sum(one.errors.words for one in scored)
         if not infer.distributed_utils.is_master(self.cfg.distributed_training):
             return
-        by_id, results = {one.id: one for one in scored}, self.cfg.decoding.results_path
-        write_lines(os.path.join(results, "utterances.tsv"), table([by_id[name] for name in self.expected]))
-        write_lines(os.path.join(results, "wer.json"), [json.dumps(result, indent=2)])
+        write_lines(os.path.join(self.cfg.decoding.results_path, "utterances.tsv"), table(scored))
+        write_lines(os.path.join(self.cfg.decoding.results_path, "wer.json"), [json.dumps(result, indent=2)])
 
 
 def decode(cfg: DictConfig) -> float:

@@ -10,12 +10,12 @@ soundfile, and a system that can fork.
 """
 
 import argparse
-import ctypes
 import dataclasses
-import functools
 import json
 import os
 import random
+import struct
+import subprocess
 import sys
 from typing import Dict, List, Optional, Tuple
 
@@ -88,10 +88,9 @@ class Utterance:
 
 
 class Espeak:
-    """The eSpeak NG library, 16-bit mono at `sample_rate` Hz."""
+    """eSpeak NG in a process of its own, 16-bit mono at `sample_rate` Hz; a context manager. See espeak.py."""
 
-    _RETRIEVAL, _UTF8, _CHARACTERS = 2, 1, 1
-    _RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
+    _NUMBER = struct.Struct("<i")
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -100,60 +99,35 @@ class Espeak:
         missing = [name for name in VARIANTS if not os.path.isfile(os.path.join(data, "voices", "!v", name))]
         if missing:  # eSpeak would take the plain voice without a word
             raise RuntimeError(f"{data}: no voices {missing}; install espeakng-loader 0.2.4")
-        self.library = ctypes.CDLL(espeakng_loader.get_library_path())
-        self.sample_rate = self.library.espeak_Initialize(self._RETRIEVAL, 0, os.fsencode(data), 0)
+        server = os.path.join(os.path.dirname(os.path.abspath(__file__)), "espeak.py")
+        command = [sys.executable, "-I", "-S", server, espeakng_loader.get_library_path(), data]
+        # a session of its own: an interrupt is this process's affair, and ends the other by closing its input
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        self.sample_rate = self._number()
         if self.sample_rate <= 0:
             raise RuntimeError(f"{data}: eSpeak NG does not start (code {self.sample_rate})")
 
+    def __enter__(self) -> "Espeak":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def _number(self) -> int:
+        answer = self.process.stdout.read(self._NUMBER.size)
+        if len(answer) < self._NUMBER.size:
+            raise RuntimeError(f"eSpeak NG's process ended (code {self.process.wait()})")
+        return self._NUMBER.unpack(answer)[0]
+
     def speak(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int, gap: int) -> np.ndarray:
-        """-> (samples,) int16. `gap` between words is in units of 10 ms.
-
-        eSpeak's phases and jitter go on from one utterance to the next, even over a restart of the library: only a
-        fork of a process that has never spoken says the same thing twice.
-        """
-        values = {self._RATE: rate, self._VOLUME: 100, self._PITCH: pitch, self._RANGE: pitch_range}
-        values[self._WORD_GAP] = gap
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            self._speak_and_exit(writing, text.encode(), voice.encode(), values)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as stream:
-            samples = stream.read()
-        _, status = os.waitpid(child, 0)
-        if status != 0 or not samples:
-            raise RuntimeError(f"eSpeak NG could not say {text!r} as {voice!r} with {values} (status {status})")
-        return np.frombuffer(samples, dtype=np.int16)
-
-    def _speak_and_exit(self, pipe: int, text: bytes, voice: bytes, values: Dict[int, int]) -> None:
-        status = 1
-        try:
-            chunks: List[bytes] = []
-            receiver = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-
-            @receiver
-            def keep(samples, count, _events):
-                if samples and count > 0:
-                    chunks.append(ctypes.string_at(samples, 2 * count))
-                return 0
-
-            self.library.espeak_SetSynthCallback(keep)
-            failed = self.library.espeak_SetVoiceByName(voice)
-            for name, value in values.items():
-                failed |= self.library.espeak_SetParameter(name, value, 0)
-            size = ctypes.c_size_t(len(text) + 1)
-            failed |= self.library.espeak_Synth(text, size, 0, self._CHARACTERS, 0, self._UTF8, None, None)
-            with os.fdopen(pipe, "wb") as stream:
-                stream.write(b"".join(chunks))
-            status = int(failed != 0)
-        finally:
-            os._exit(status)  # no clean-up of the parent's: this is a copy
-
-
-@functools.lru_cache(maxsize=1)
-def _espeak() -> Espeak:
-    return Espeak()
+        """-> (samples,) int16, the same for the same arguments. `gap` between words is in units of 10 ms."""
+        request = [voice, rate, pitch, pitch_range, gap, text]
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+        size = self._number()
+        if size < 0:
+            raise RuntimeError(f"eSpeak NG could not say {text!r} as {voice!r}")
+        return np.frombuffer(self.process.stdout.read(size), dtype="<i2")
 
 
 def speakers(seed: int) -> Dict[str, List[Speaker]]:
@@ -197,13 +171,12 @@ def trim(samples: np.ndarray, margin: int) -> np.ndarray:
     return samples[max(loud[0] - margin, 0) : loud[-1] + 1 + margin]
 
 
-def waveform(utterance: Utterance, snr: Optional[Tuple[float, float]]) -> np.ndarray:
+def waveform(utterance: Utterance, snr: Optional[Tuple[float, float]], espeak: Espeak) -> np.ndarray:
     """-> (samples,) float64 at 16 kHz within (-1, 1): spoken, resampled, trimmed, coloured noise added, any level."""
     rng = random.Random(f"{utterance.seed}/sound")
     speaker = utterance.speaker
     rate = round(speaker.rate * rng.uniform(0.92, 1.08))
     pitch = speaker.pitch + rng.randint(-5, 5)
-    espeak = _espeak()
     spoken = espeak.speak(
         utterance.words.lower(), speaker.voice, rate, pitch, speaker.pitch_range, gap=rng.randint(0, 12)
     )
@@ -253,10 +226,11 @@ def synthesise(folder: str, settings: Settings, progress: bool = True) -> int:
     everything = {split: utterances(settings, split) for split in ("train", "valid", "test")}
     todo = [item for items in everything.values() for item in items]
     todo = [item for item in todo if not os.path.exists(os.path.join(folder, item.path))]
-    for item in tqdm.tqdm(todo, desc="speech", unit="utterance", disable=not progress):
-        path = os.path.join(folder, item.path)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        _write_audio(path, waveform(item, settings.snr))
+    with Espeak() as espeak:
+        for item in tqdm.tqdm(todo, desc="speech", unit="utterance", disable=not progress):
+            path = os.path.join(folder, item.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _write_audio(path, waveform(item, settings.snr, espeak))
     for split, items in everything.items():
         if items:
             _write_text(os.path.join(folder, f"{split}.trans.txt"), "".join(f"{i.id} {i.words}\n" for i in items))

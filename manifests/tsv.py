@@ -68,12 +68,11 @@ def make_manifest(
             errors.append(f"{path!r}: a tab, a line break or an outer space in its name; rename it")
         elif length:
             lines.append(f"{name_below}\t{length}")
+    told = "\n".join([*errors, f"{len(errors)} of {len(paths)} files"])
     if errors and not skip_bad:
-        raise ValueError(
-            "\n".join([*errors, f"{len(errors)} of {len(paths)} files refused; --skip-bad leaves them out"])
-        )
+        raise ValueError(f"{told} refused; --skip-bad leaves them out")
     if errors:
-        print("\n".join([*errors, f"{len(errors)} of {len(paths)} files left out"]), file=sys.stderr)
+        print(f"{told} left out", file=sys.stderr)
     if not lines:
         raise ValueError(f"{root}: no file of {len(paths)} can be used")
     splits = split(lines, name, valid_percent, seed)

@@ -79,3 +79,46 @@ def test_certain_results_have_no_width():
 def test_draws_without_a_word_are_left_out():
     low, high = wer.bootstrap_interval([1, 0], [2, 0])
     assert 0 <= low <= high == 0.5
+
+
+@pytest.mark.parametrize(
+    "names, ids",
+    [
+        (["a/x.wav", "b/y.flac"], ["x", "y"]),
+        (["a/x.wav", "b/x.wav"], ["a/x", "b/x"]),
+        (["x.wav", "x.flac"], ["x.wav", "x.flac"]),
+        (["s.1.wav", "s.2.wav"], ["s.1", "s.2"]),
+        (["all.zip:0:10", "all.zip:10:20"], ["all.zip:0:10", "all.zip:10:20"]),
+    ],
+)
+def test_utterance_ids(names, ids):
+    assert wer.utterance_ids(names) == ids
+
+
+def test_a_path_listed_twice_is_an_error():
+    with pytest.raises(ValueError, match="a/x.wav more than once"):
+        wer.utterance_ids(["a/x.wav", "b/y.wav", "a/x.wav"])
+
+
+def test_complete_says_nothing():
+    assert wer.check_complete("test.tsv", ["a", "b"], ["b", "a"]) is None
+
+
+def test_incomplete_gives_counts_and_first_ids():
+    expected = [f"u{i}" for i in range(9)]
+    with pytest.raises(ValueError) as caught:
+        wer.check_complete("test.tsv", expected, ["u8", "u0", "u8"])
+    assert str(caught.value).startswith(
+        "test.tsv: 2 of 9 utterances scored; missing: 7 (u1, u2, u3, u4, u5, ...); more than once: 1 (u8); "
+    )
+
+
+def test_summary_and_report_by_hand():
+    scored = [
+        wer.Scored("a", wer.Errors(1, 4, 2, 20), "", "", 16000),
+        wer.Scored("b", wer.Errors(1, 4, 2, 20), "", "", 48000),
+    ]
+    result = wer.summary(scored, 0.5, 16000)
+    assert (result["wer"], result["cer"], result["audio_seconds"], result["rtf"]) == (25.0, 10.0, 4.0, 0.125)
+    line = "WER 25.00% [25.00, 25.00]  CER 10.00% [10.00, 10.00]  2 of 2 utterances"
+    assert wer.report(result) == line

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -64,9 +65,9 @@ def test_no_speaker_in_two_splits():
 
 
 def test_voices_sound_different():
-    espeak = synthetic._espeak()
     voices = [f"{accent}+m1" for accent in synthetic.ACCENTS] + [f"en-us+{name}" for name in synthetic.VARIANTS]
-    said = {espeak.speak("one two", voice, 150, 50, 50, 0).tobytes() for voice in voices}
+    with synthetic.Espeak() as espeak:
+        said = {espeak.speak("one two", voice, 150, 50, 50, 0).tobytes() for voice in voices}
     assert len(said) == len(set(voices))
 
 
@@ -114,7 +115,8 @@ def test_commands_and_wav(tmp_path):
 
 def test_noise_has_the_ratio_asked_for():
     utterance = synthetic.utterances(synthetic.Settings(), "train")[0]
-    clean, noisy = synthetic.waveform(utterance, None), synthetic.waveform(utterance, (10.0, 10.0))
+    with synthetic.Espeak() as espeak:
+        clean, noisy = (synthetic.waveform(utterance, snr, espeak) for snr in (None, (10.0, 10.0)))
     noise = noisy - clean * (noisy @ clean) / (clean @ clean)
     ratio = 10 * np.log10((noisy @ noisy - noise @ noise) / (noise @ noise))
     assert abs(ratio - 10) < 0.5
@@ -127,5 +129,23 @@ def test_trim_keeps_a_margin():
 
 
 def test_an_unknown_voice_is_an_error():
-    with pytest.raises(RuntimeError, match="nonsense"):
-        synthetic._espeak().speak("one", "nonsense", 150, 50, 50, 0)
+    with synthetic.Espeak() as espeak:
+        with pytest.raises(RuntimeError, match="nonsense"):
+            espeak.speak("one", "nonsense", 150, 50, 50, 0)
+        assert len(espeak.speak("one", "en-us", 150, 50, 50, 0)) > 0.2 * espeak.sample_rate
+
+
+def test_what_is_said_depends_on_no_process_and_on_nothing_said_before():
+    # some voices breathe at random, with a seed from the clock
+    voices = [f"en-us+{name}" for name in synthetic.VARIANTS]
+    said = []
+    for order in (voices, voices[::-1]):
+        with synthetic.Espeak() as espeak:
+            said.append({voice: espeak.speak("one two", voice, 150, 50, 50, 0).tobytes() for voice in order})
+    assert said[0] == said[1]
+
+
+def test_interrupts_are_left_to_the_caller():
+    with synthetic.Espeak() as espeak:
+        assert os.getsid(espeak.process.pid) != os.getsid(0)
+    assert espeak.process.returncode == 0

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from tests.helpers import write_corpus, write_hubert
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """HuBERT checkpoints by name, written when they are first asked for."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def path(size, **options):
+        name = "-".join([size] + [f"{key}={value}" for key, value in sorted(options.items())])
+        if not (folder / f"{name}.pt").exists():
+            write_hubert(folder / f"{name}.pt", size, **options)
+        return str(folder / f"{name}.pt")
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Twelve utterances of a second and a half or less to train on, five to validate with."""
+    random = torch.Generator().manual_seed(0)
+    train = torch.randint(9000, 24000, (12,), generator=random).tolist()
+    return write_corpus(tmp_path_factory.mktemp("corpus"), {"train": train, "valid": [9000, 23456, 12345, 16000, 20480]})

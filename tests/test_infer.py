@@ -1,0 +1,380 @@
+"""Decoding with a model that reads letters off the amplitude of the audio, so that every output is known by hand."""
+
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pytest
+import soundfile
+import torch
+from fairseq.data.dictionary import Dictionary
+from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass.configs import CommonConfig
+from fairseq.models import BaseFairseqModel, register_model
+from fairseq.tasks.hubert_pretraining import HubertPretrainingTask
+from omegaconf import OmegaConf
+
+import distill_user_dir
+from distill_user_dir import infer
+from distill_user_dir.models.student_ctc import StudentCtc, StudentCtcConfig
+from distill_user_dir.models.student_hubert import StudentHubertConfig
+from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
+from distill_user_dir.wer import bootstrap_interval
+
+PACKAGE = Path(distill_user_dir.__file__).parent
+RECIPES = PACKAGE.parent / "recipes" / "decode"
+FAIRSEQ_CONF = Path(infer.fairseq.__file__).parent / "examples" / "hubert" / "config" / "decode"
+FRAME = 400  # samples
+LETTERS = "|ETAONISHRDL"
+
+# path, reference, what the audio says, (word errors, words, char errors, chars): by hand
+UTTERANCES = [
+    ("a/u01.wav", "THE HAT", "THE HAT", (0, 2, 0, 7)),
+    ("a/u02.wav", "THE HAT", "THE HIT", (1, 2, 1, 7)),
+    ("a/u03.wav", "A RED HEN", "A RED", (1, 3, 4, 9)),
+    ("b/u04.wav", "NO", "NO NO NO NO NO NO NO NO", (7, 1, 21, 2)),
+    ("b/u05.wav", "IT IS HOT IN HERE", "IT IS HOT IN HERE", (0, 5, 0, 17)),
+    ("b/u06.wav", "SO", "", (1, 1, 2, 2)),
+    ("b/u07.wav", "ALL", "ALL", (0, 1, 0, 3)),
+    ("c/u08.wav", "TIN TINS", "TINTINS", (2, 2, 1, 8)),
+    ("c/u09.wav", "RESTED", "RESTED", (0, 1, 0, 6)),
+    ("c/u10.wav", "THE OLD SEA", "THE OLD SEA AS", (1, 3, 3, 11)),
+    ("c/u11.wav", "DATA", "TATA", (1, 1, 1, 4)),
+    ("d/u12.wav", "LIE", "LIE", (0, 1, 0, 3)),
+    ("d/u13.wav", "HE SAID SO IN AN HOTEL", "HE SAID SO IN AN HOTEL", (0, 6, 0, 22)),
+]
+WORD_ERRORS, WORDS, CHAR_ERRORS, CHARS = 14, 29, 33, 101
+
+
+@dataclass
+class LettersConfig(FairseqDataclass):
+    pass
+
+
+@register_model("letters_for_test", dataclass=LettersConfig)
+class Letters(BaseFairseqModel):
+    """Amplitude k / gain of a frame says symbol k."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.zeros(()))
+
+    @classmethod
+    def build_model(cls, cfg, task):
+        return cls()
+
+    def forward(self, source, padding_mask):
+        """(B, N) audio -> (B, T) symbols; where frames are padded, one that is not blank."""
+        symbols = (source.unfold(1, FRAME, FRAME).abs().mean(-1) * self.gain).round().long()
+        return symbols, padding_mask[:, ::FRAME][:, : symbols.size(1)]
+
+    def get_logits(self, net_output):
+        """(T, B, V)"""
+        symbols, padding = net_output
+        return torch.nn.functional.one_hot(symbols.masked_fill(padding, 0), 64).float().transpose(0, 1)
+
+
+def waveform(text, gain=64):
+    """A frame a letter, a blank frame behind each, two blank ones at the end."""
+    dictionary = letters()
+    symbols = [k for letter in text.replace(" ", "|") for k in (dictionary.index(letter), 0)] + [0, 0]
+    return np.repeat(np.array(symbols, dtype=np.float32) / gain, FRAME)
+
+
+def letters():
+    dictionary = Dictionary()
+    for letter in LETTERS:
+        dictionary.add_symbol(letter)
+    return dictionary
+
+
+def spelled(text):
+    return " ".join(text.replace(" ", "|")) + " |"
+
+
+def write_split(folder, split="test", utterances=UTTERANCES):
+    """Audio, manifest, transcripts and dictionary."""
+    lines = [str(folder / "audio")]
+    for name, _, hypothesis, _ in utterances:
+        path = folder / "audio" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = waveform(hypothesis)
+        soundfile.write(str(path), samples, 16000, subtype="PCM_16")
+        lines.append(f"{name}\t{len(samples)}")
+    (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    (folder / f"{split}.ltr").write_text("".join(spelled(reference) + "\n" for _, reference, _, _ in utterances))
+    letters().save(str(folder / "dict.ltr.txt"))
+
+
+def save_checkpoint(path, model, weights):
+    cfg = {"model": model, "task": {"_name": "hubert_distillation", "data": "", "normalize": False}}
+    state = {"args": None, "cfg": cfg, "model": weights, "task_state": {"target_dictionary": letters()}}
+    history = [{"optimizer_name": "FairseqAdam", "lr_scheduler_state": {}, "num_updates": 1}]
+    torch.save(dict(state, optimizer_history=history, extra_state={}), str(path))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_split(folder)
+    write_split(folder, "short", UTTERANCES[:3])
+    save_checkpoint(folder / "letters.pt", {"_name": "letters_for_test"}, {"gain": torch.tensor(64.0)})
+    return folder
+
+
+@pytest.fixture
+def decode(data, tmp_path, monkeypatch, capsys):
+    """Runs the command line in this process: decode(*overrides) -> (results folder, what was printed last)."""
+
+    def run(*overrides, config=("--config-dir", str(RECIPES), "--config-name", "viterbi"), results=tmp_path / "out"):
+        given = [f"task.data={data}", f"common_eval.path={data}/letters.pt", "dataset.gen_subset=test"]
+        given += [f"decoding.results_path={results}", "common.cpu=true", "dataset.num_workers=0"]
+        keys = {override.split("=")[0].lstrip("+") for override in overrides}
+        kept = [override for override in given if override.split("=")[0] not in keys]
+        monkeypatch.setattr(sys, "argv", ["infer", *config, *kept, *overrides])
+        infer.main()
+        return results, capsys.readouterr().out.strip().split("\n")[-1]
+
+    return run
+
+
+def failure(decode, *overrides, **options):
+    """The one line that a decode fails with."""
+    with pytest.raises(SystemExit) as caught:
+        decode(*overrides, **options)
+    message = str(caught.value)
+    assert message.startswith("error: ") and "\n" not in message
+    return message
+
+
+EXPECTED_TABLE = ["id\tword_errors\twords\tchar_errors\tchars\tref\thyp"] + [
+    "\t".join([name[2:5], *map(str, counts), reference, hypothesis])
+    for name, reference, hypothesis, counts in UTTERANCES
+]
+
+
+def check_results(results):
+    assert (results / "utterances.tsv").read_text().split("\n")[:-1] == EXPECTED_TABLE
+    result = json.loads((results / "wer.json").read_text())
+    assert result["wer"] == pytest.approx(100 * WORD_ERRORS / WORDS)
+    assert result["cer"] == pytest.approx(100 * CHAR_ERRORS / CHARS)
+    assert result["utterances_scored"] == result["utterances"] == 13
+    seconds = sum(len(waveform(hypothesis)) for _, _, hypothesis, _ in UTTERANCES) / 16000
+    assert result["audio_seconds"] == pytest.approx(seconds)
+    assert result["rtf"] == pytest.approx(result["decode_seconds"] / seconds)
+    for key in ("wer", "cer"):
+        low, high = result[f"{key}_interval"]
+        assert low < result[key] < high
+    return result
+
+
+@pytest.mark.parametrize("batch", [["dataset.batch_size=1"], ["dataset.batch_size=8", "common.seed=7"], []])
+def test_every_utterance_is_scored_and_the_same_in_any_batch(decode, batch):
+    results, last = decode("dataset.required_batch_size_multiple=8", *batch)
+    result = check_results(results)
+    # drawn from the utterances in the manifest's order, whatever the order of decoding
+    counts = np.array([counts for _, _, _, counts in UTTERANCES])
+    assert result["wer_interval"] == [100 * bound for bound in bootstrap_interval(counts[:, 0], counts[:, 1])]
+    fairseqs = (results / "wer").read_text().split("\n")
+    assert float(fairseqs[0].split(" ")[1]) == pytest.approx(100 * WORD_ERRORS / WORDS)
+    assert fairseqs[1] == f"err / num_ref_words = {WORD_ERRORS} / {WORDS}"
+    assert last.startswith("WER 48.28% [") and "CER 32.67% [" in last and last.endswith("  13 of 13 utterances")
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_fairseqs_own_task_and_recipe_do_not_crop(decode, data, tmp_path, batch_size):
+    # as they stand they cut every batch to its shortest utterance
+    config = ("--config-dir", str(FAIRSEQ_CONF), "--config-name", "infer_viterbi")
+    results = tmp_path / "exp" / "viterbi"
+    decode(
+        f"common_eval.results_path={tmp_path}/exp",
+        f"dataset.batch_size={batch_size}",
+        "decoding.results_path=null",
+        config=config,
+        results=results,
+    )
+    check_results(results)
+
+
+def test_fairseqs_default_config(decode, data, tmp_path):
+    # its user_dir exists nowhere; hydra 1.3 lets its `task: null` stand after task=hubert_distillation
+    task = ["+task._name=hubert_distillation", f"+task.data={data}"]
+    if hydra.__version__.startswith("1.0"):
+        task = ["task=hubert_distillation"]
+    results, _ = decode(*task, f"common_eval.results_path={tmp_path}/exp", config=())
+    check_results(results)
+
+
+def test_hypotheses_and_references_carry_ids(decode):
+    results, _ = decode()
+    for name, column in (("ref", 1), ("hypo", 2)):
+        words = (results / f"{name}.word").read_text().split("\n")[:-1]
+        assert sorted(words) == sorted(f"{row[column]} (None-{row[0][2:5]})" for row in UTTERANCES)
+        units = (results / f"{name}.units").read_text().split("\n")[:-1]
+        assert {unit.split("(")[1] for unit in units} == {f"None-{row[0][2:5]})" for row in UTTERANCES}
+
+
+def test_relative_paths_count_from_the_folder_of_the_call(decode, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data)
+    decode("task.data=.", "common_eval.path=letters.pt", "decoding.results_path=out/relative")
+    check_results(data / "out" / "relative")
+    assert os.getcwd() == str(data)
+
+
+def test_what_the_import_needed_is_gone():
+    assert dataclasses.dataclass.__module__ == "dataclasses" and not hasattr(dataclasses.dataclass, "func")
+    assert hydra.main.__module__ == "hydra.main"
+    assert CommonConfig.__hash__ is None
+    assert str(Path(infer.fairseq.__file__).parent) not in sys.path
+
+
+@pytest.mark.parametrize(
+    "filtered, expected",
+    [
+        # samples: u06 800, u07 and u12 3200
+        ("+task.min_sample_size=3201", "10 of 13 utterances loaded; missing: 3 (u06, u07, u12)"),
+        # u04 and u13 18400 each
+        ("+task.max_keep_size=18399", "11 of 13 utterances loaded; missing: 2 (u04, u13)"),
+    ],
+)
+def test_a_manifest_line_that_the_task_drops_is_an_error(decode, data, filtered, expected):
+    assert f"{data}/test.tsv: {expected}" in failure(decode, filtered)
+
+
+def test_an_utterance_that_is_never_decoded_is_an_error(decode, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "wer.json").write_text("{}")
+    monkeypatch.setattr(HubertPretrainingTask, "filter_indices_by_size", lambda self, indices, *a, **k: indices[2:])
+    message = failure(decode)
+    assert "11 of 13 utterances scored" in message and "missing: 2 (u04, u13)" in message
+    assert not any((tmp_path / "out" / name).exists() for name in ("wer", "wer.json", "utterances.tsv"))
+
+
+def test_an_utterance_decoded_twice_is_an_error(decode, monkeypatch):
+    again = lambda self, indices, *a, **k: np.append(indices, indices[:1])  # noqa: E731
+    monkeypatch.setattr(HubertPretrainingTask, "filter_indices_by_size", again)
+    assert "13 of 13 utterances scored; more than once: 1 (" in failure(decode)
+
+
+class RunsCode:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("protocol", ["torch", "pickle"])
+def test_a_pickle_that_would_run_code_is_refused(decode, tmp_path, protocol):
+    bad, proof = tmp_path / "bad.pt", tmp_path / "code_ran"
+    state = {"model": {}, "cfg": {"model": {"_name": "letters_for_test"}}, "extra_state": RunsCode(str(proof))}
+    if protocol == "torch":
+        torch.save(state, str(bad))
+    else:
+        bad.write_bytes(pickle.dumps(state))
+    assert str(bad) in failure(decode, f"common_eval.path={bad}")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (["common_eval.path=/none.pt"], "/none.pt: no such file"),
+        (["common_eval.path='a.pt\\b.pt'"], "names 2 checkpoints"),
+        (["dataset.gen_subset=dev"], "dev.tsv"),
+        (["task.labels=[wrd]"], "test.wrd"),
+        (["task._name=translation"], "hubert_distillation"),
+        (["dataset.max_tokens=17000"], "dataset.max_tokens=17000"),
+        (["distributed_training.distributed_world_size=2"], "distributed_world_size=2"),
+        (["common.cpu=false"], "common.cpu=true"),
+        (["common.user_dir=/none"], "/none"),
+        (["decoding.type=kenlm"], "decoding."),
+    ],
+)
+def test_user_errors_are_one_line(decode, overrides, expected):
+    if "common.cpu=false" in overrides and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert expected in failure(decode, *overrides)
+
+
+def test_results_need_a_place(decode, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert "results_path" in failure(decode, "decoding.results_path=null")
+
+
+def test_transcripts_outside_the_dictionary_are_an_error(decode, data):
+    utterances = [("x.wav", "THE HAT", "THE HAT", ()), ("y.wav", "THE ZOO", "THE", ())]
+    write_split(data, "foreign", utterances)
+    assert "1 of 2 transcripts (the first: y)" in failure(decode, "dataset.gen_subset=foreign")
+
+
+def test_normalisation_must_be_that_of_the_training(decode, tmp_path):
+    config = ("--config-dir", str(FAIRSEQ_CONF), "--config-name", "infer_viterbi")
+    overrides = [f"common_eval.results_path={tmp_path}", "task.normalize=true"]
+    assert "task.normalize=True" in failure(decode, *overrides, config=config)
+
+
+@pytest.mark.parametrize("place", ["itself", "link"])
+def test_user_dir_may_name_this_package(decode, tmp_path, place):
+    path = PACKAGE
+    if place == "link":
+        path = tmp_path / PACKAGE.name
+        path.symlink_to(PACKAGE)
+    results, _ = decode(f"common.user_dir={path}", "dataset.gen_subset=short")
+    assert len((results / "utterances.tsv").read_text().split("\n")) == 5
+
+
+def test_user_dir_with_another_copy_is_an_error(decode, tmp_path):
+    (tmp_path / PACKAGE.name).mkdir()
+    assert "another copy" in failure(decode, f"common.user_dir={tmp_path / PACKAGE.name}")
+
+
+@pytest.fixture(scope="module")
+def student(data):
+    """A student with random weights, as if fine-tuned."""
+    torch.manual_seed(1)
+    sizes = dict(encoder_layers=2, encoder_embed_dim=16, encoder_ffn_embed_dim=32, encoder_attention_heads=2)
+    frontend = dict(conv_feature_layers="[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2", conv_pos=8, conv_pos_groups=2)
+    config = StudentHubertConfig(_name="student_hubert", layer_map=[0, 1], teacher_embed_dim=16, **sizes, **frontend)
+    encoder = {"model": {**plain(config), "_name": "student_hubert"}, "task": {"_name": "hubert_distillation"}}
+    task = HubertDistillationTask(HubertDistillationConfig(data=str(data), labels=["ltr"], fine_tuning=True))
+    ctc = OmegaConf.create({**plain(StudentCtcConfig()), "_name": "student_ctc", "w2v_path": "", "w2v_args": encoder})
+    model = StudentCtc.build_model(ctc, task)
+    # untrained output layers say next to nothing but one symbol
+    torch.nn.init.normal_(model.w2v_encoder.proj.weight)
+    save_checkpoint(data / "student.pt", OmegaConf.to_container(ctc), model.state_dict())
+    return data / "student.pt"
+
+
+def plain(config):
+    """A dataclass's fields that refer to no other part of the config."""
+    values = OmegaConf.to_container(OmegaConf.structured(config), resolve=False, enum_to_str=True)
+    return {key: value for key, value in values.items() if not str(value).startswith("${") and value != "???"}
+
+
+def test_a_student_is_the_same_in_any_batch(decode, student, tmp_path):
+    tables = []
+    for size in (1, 8):
+        results, _ = decode(f"common_eval.path={student}", f"dataset.batch_size={size}", results=tmp_path / str(size))
+        tables.append((results / "utterances.tsv").read_text())
+    assert tables[0] == tables[1] and tables[0].count("\n") == 14
+    hypotheses = {line.split("\t")[6] for line in tables[0].split("\n")[1:-1]}
+    assert len(hypotheses) > 6
+
+
+def test_another_process_leaves_nothing_but_results(data, student, tmp_path):
+    command = [sys.executable, "-m", "distill_user_dir.infer", "--config-dir", str(RECIPES), "--config-name", "viterbi"]
+    command += [f"task.data={data}", f"common_eval.path={student}", "dataset.gen_subset=short"]
+    command += ["decoding.results_path=out", "common.cpu=true", f"common.user_dir={PACKAGE}"]
+    environment = dict(os.environ, PYTHONPATH=str(PACKAGE.parent))
+    done = subprocess.run(command, cwd=str(tmp_path), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("  3 of 3 utterances")
+    assert os.listdir(str(tmp_path)) == ["out"]
