@@ -1,7 +1,7 @@
 """Seconds of a distillation update with a teacher cut off behind the last layer needed, and with all of it, in turn.
 
-    python benchmarks/truncated_teacher.py                  # HuBERT-Base-shaped teacher, layers up to 4 of 12
-    python benchmarks/truncated_teacher.py --batch 1 --seconds 5 --updates 3
+python benchmarks/truncated_teacher.py                  # HuBERT-Base-shaped teacher, layers up to 4 of 12
+python benchmarks/truncated_teacher.py --batch 1 --seconds 5 --updates 3
 """
 
 import argparse
@@ -66,7 +66,8 @@ def main() -> None:
     audio = torch.randn(args.batch, int(16000 * args.seconds))
     runs = {"truncated": lambda: update(student, cut, audio), "whole": lambda: update(student, whole, audio)}
     seconds = interleaved(runs, args.updates)
-    print(f"{args.batch} x {args.seconds:g} s, teacher needed up to layer {args.layer} of 12, {torch.get_num_threads()} threads")
+    size = f"{args.batch} x {args.seconds:g} s, {torch.get_num_threads()} threads"
+    print(f"{size}, teacher needed up to layer {args.layer} of 12")
     for name, taken in seconds.items():
         print(f"  {name:<10} {taken:.2f} s an update")
     print(f"  ratio      {seconds['whole'] / seconds['truncated']:.2f}")

@@ -113,11 +113,8 @@ def prepare(cfg: DictConfig) -> None:
             logger.warning("dataset.required_batch_size_multiple=1: any other number leaves utterances out")
             cfg.dataset.required_batch_size_multiple = 1
     _clear(cfg.decoding.results_path)
-    processes, devices = cfg.distributed_training.distributed_world_size, torch.cuda.device_count()
-    if not cfg.common.cpu and not devices:
+    if not cfg.common.cpu and not torch.cuda.is_available():
         raise ValueError("there is no CUDA device here: decode on the CPU with common.cpu=true")
-    if processes > max(1, devices) and cfg.distributed_training.distributed_init_method is None:
-        raise ValueError(f"distributed_training.distributed_world_size={processes} on a machine of {devices} GPUs")
     _check_checkpoints(cfg)
     _check_data(cfg)
 
@@ -192,9 +189,8 @@ def _check_checkpoints(cfg: DictConfig) -> None:
             raise ValueError(f"task.normalize={task['normalize']}, but {path} was trained with {trained['normalize']}")
     if decoding.type == "viterbi":
         return
-    from examples.speech_recognition.new.decoders import flashlight_decoder
-
-    if flashlight_decoder.LM is object:
+    flashlight = importlib.import_module("examples.speech_recognition.new.decoders.flashlight_decoder")
+    if flashlight.LM is object:  # fairseq's stand-in
         raise ValueError(f"decoding.type={decoding.type} needs flashlight: pip install flashlight-text kenlm")
     for key in ("lmpath", "lexicon"):
         file = decoding[key] if _is_set(decoding, key) else None

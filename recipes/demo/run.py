@@ -21,11 +21,11 @@ ROWS = ("teacher", "distilled", "undistilled")
 
 
 def data_steps(out: str, train: int) -> List[Step]:
-    """Speech, manifests, letters, and k-means labels for the teacher."""
+    """Speech, manifests, letters, an eighth of it with labels for CTC, and k-means labels for the teacher."""
     speech, data, feats = f"{out}/speech", f"{out}/data", f"{out}/features"
     tool = "python manifests/"
     sizes = f"--train {train} --valid {max(4, train // 25)} --test {max(8, train // 8)}"
-    steps = [Step("speech", [f"{tool}synthetic.py {speech} --grammar digits {sizes}"])]
+    steps = [Step("speech", [f"{tool}synthetic.py {speech} --grammar digits {sizes}"], speech)]
     for split in ("train", "valid", "test"):
         known = "" if split == "train" else f" --dict {data}/dict.ltr.txt"
         steps.append(
@@ -35,11 +35,13 @@ def data_steps(out: str, train: int) -> List[Step]:
                     f"{tool}tsv.py {speech}/{split} --dest {data} --name {split}",
                     f"{tool}letters.py {data}/{split}.tsv --transcripts {speech}/{split}.trans.txt{known}",
                 ],
+                None,
             )
         )
     features = [f"{tool}features.py {data} {split} {feats} --feature mfcc" for split in ("train", "valid")]
     kmeans = f"{tool}kmeans.py {feats} --splits train valid --clusters 50 --dest {data}"
-    return steps + [Step("kmeans", features + [kmeans])]
+    labelled = f"{tool}subset.py {data} train labelled --utterances {max(8, train // 8)}"
+    return steps + [Step("labelled", [labelled], None), Step("kmeans", features + [kmeans], feats)]
 
 
 def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
@@ -58,7 +60,7 @@ def decode(out: str, row: str) -> Step:
         f"task.data={out}/data common_eval.path={out}/ctc-{row}/checkpoint_best.pt dataset.gen_subset=test "
         f"decoding.results_path={results}"
     )
-    return Step(f"decode-{row}", [command])
+    return Step(f"decode-{row}", [command], results)
 
 
 def schedule(updates: int) -> str:
@@ -86,6 +88,7 @@ def model_steps(out: str, pretrain: int, distil: int, ctc: int) -> List[Step]:
                     f"{data} optimization.max_update={pretrain} lr_scheduler.warmup_updates={warmup}",
                 )
             ],
+            f"{out}/teacher",
         ),
         Step(
             "distil",
@@ -98,6 +101,7 @@ def model_steps(out: str, pretrain: int, distil: int, ctc: int) -> List[Step]:
                     f"lr_scheduler.warmup_updates={max(1, distil * 7 // 100)}",
                 )
             ],
+            f"{out}/student",
         ),
     ]
     start = {
@@ -108,9 +112,12 @@ def model_steps(out: str, pretrain: int, distil: int, ctc: int) -> List[Step]:
     for row in ROWS:
         path, updates, extra = start[row]
         command = train(
-            "finetune", "laptop", f"{out}/ctc-{row}", f"{data} model.w2v_path={path} {schedule(updates)}{extra}"
+            "finetune",
+            "laptop",
+            f"{out}/ctc-{row}",
+            f"{data} dataset.train_subset=labelled model.w2v_path={path} {schedule(updates)}{extra}",
         )
-        steps += [Step(f"ctc-{row}", [command]), decode(out, row)]
+        steps += [Step(f"ctc-{row}", [command], f"{out}/ctc-{row}"), decode(out, row)]
     return steps
 
 
@@ -122,9 +129,9 @@ def main() -> None:
         "--updates",
         type=int,
         nargs="+",
-        default=[650, 450, 250],
+        default=[600, 450, 300],
         metavar="N",
-        help="of the teacher's pre-training, the distillation and CTC (650 450 250), or one for all",
+        help="of the teacher's pre-training, the distillation and CTC (600 450 300), or one for all",
     )
     args = parser.parse_args()
     out = os.path.abspath(args.out)

@@ -3,20 +3,23 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional
 
 UPDATE = re.compile(r"(?:\w|-)*loss=([\d.]+).*?num_updates=(\d+)")
 VALID = re.compile(r"\[valid\].*? \| loss ([\d.]+)(?:.*? \| wer ([\d.]+))?.* \| num_updates (\d+)")
 
 
 class Step(NamedTuple):
-    """name: of its log; commands: run one after the other in the repository's root."""
+    """name: of its log; commands: run one after the other in the repository's root; folder: what it writes, taken
+    away before it starts anew because its commands, or those of a step before it, have changed."""
 
     name: str
     commands: List[str]
+    folder: Optional[str]
 
 
 def progress(line: str) -> str:
@@ -52,20 +55,39 @@ def run(command: str, log_path: str, root: str) -> None:
         sys.exit("".join(tail) + f"\nthe command above failed with status {process.returncode}; its log is {log_path}")
 
 
+def read(path: str) -> str:
+    """The text of a file, or nothing where there is none."""
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def run_steps(steps: List[Step], out: str, root: str) -> None:
-    """Runs what is not done yet. A marker holds the commands of a step that was done, so that a changed one runs again;
-    once a step ran, those behind it run again too."""
+    """Runs what is not done yet.
+
+    Two markers hold all commands up to a step's: `started` and `done`. Where `done` is the same, the step is skipped;
+    where only `started` is, it goes on in what it has written.
+    """
     os.makedirs(f"{out}/logs", exist_ok=True)
-    fresh = False
+    history = ""
     for number, step in enumerate(steps, 1):
-        marker, text = f"{out}/logs/{step.name}.done", "\n".join(step.commands)
-        if not fresh and os.path.exists(marker) and open(marker, encoding="utf-8").read() == text:
+        history += "\n".join(step.commands) + "\n"
+        started, done = (f"{out}/logs/{step.name}.{kind}" for kind in ("started", "done"))
+        if read(done) == history:
             print(f"[{number}/{len(steps)}] {step.name}: done before", flush=True)
             continue
         print(f"\n[{number}/{len(steps)}] {step.name}", flush=True)
+        if step.folder and read(started) != history:
+            shutil.rmtree(step.folder, ignore_errors=True)
+        write(started, history)
         start = time.time()
         for command in step.commands:
             run(command, f"{out}/logs/{step.name}.log", root)
-        with open(marker, "w", encoding="utf-8") as done:
-            done.write(text)
+        write(done, history)
         print(f"  {step.name} took {time.time() - start:.0f} s", flush=True)

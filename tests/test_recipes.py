@@ -1,0 +1,129 @@
+"""Every recipe is composed by hydra as fairseq does it, and every key of it must be one of its dataclass's."""
+
+from pathlib import Path
+
+import pytest
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
+from fairseq.registry import REGISTRIES
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distill_user_dir import infer
+from tests.helpers import RECIPES, recipe
+
+STUDENTS = sorted(path.stem for path in (RECIPES / "distill" / "student").glob("*.yaml"))
+
+
+def names(folder):
+    return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml"))
+
+
+def dataclass_of(section, name):
+    """The dataclass registered under a section's `_name`; FairseqConfig has those of the sections without one."""
+    if section == "task":
+        return TASK_DATACLASS_REGISTRY[name]
+    if section == "model":
+        return MODEL_DATACLASS_REGISTRY[ARCH_MODEL_NAME_REGISTRY.get(name, name)]
+    if section in REGISTRIES:
+        return REGISTRIES[section]["dataclass_registry"][name]
+    return FairseqConfig.__dataclass_fields__[section].type
+
+
+def merged(cfg):
+    """Each section merged into its dataclass, unknown keys and wrong types being errors."""
+    found = {}
+    for section in cfg:
+        values = OmegaConf.to_container(cfg[section], enum_to_str=True) if OmegaConf.is_config(cfg[section]) else None
+        if values:
+            name = values.pop("_name", None)
+            found[section] = OmegaConf.merge(OmegaConf.structured(dataclass_of(section, name)), values)
+    return found
+
+
+CASES = [("distill", name, [f"student={student}"]) for name in names("distill") for student in STUDENTS]
+CASES += [("finetune", name, []) for name in names("finetune")] + [("demo", name, []) for name in names("demo")]
+
+
+def test_there_are_recipes():
+    assert {"deep_thin", "shallow_wide"} <= set(STUDENTS)
+    assert {case[0] for case in CASES} == {"distill", "finetune", "demo"} and names("decode")
+
+
+@pytest.mark.parametrize("folder, name, overrides", CASES, ids=lambda value: "-".join(value) or "-")
+def test_composes_and_merges(folder, name, overrides):
+    cfg = recipe(folder, name, *overrides, defaults=False)
+    sections = merged(cfg)
+    assert {"task", "criterion", "model", "optimizer", "lr_scheduler"} <= set(sections)
+    assert sections["dataset"].required_batch_size_multiple == 1  # git main drops utterances otherwise
+    assert sections["checkpoint"].save_interval_updates > 0
+    if folder == "demo":
+        return
+    assert OmegaConf.is_missing(cfg.task, "data") and OmegaConf.is_missing(cfg.common, "user_dir")
+    assert OmegaConf.is_missing(cfg.checkpoint, "save_dir")
+    fine_tuning = folder == "finetune"
+    assert cfg.task._name == "hubert_distillation" and sections["task"].fine_tuning == fine_tuning
+    assert OmegaConf.is_missing(cfg.model, "w2v_path") if fine_tuning else OmegaConf.is_missing(cfg.task, "teacher_path")
+    schedule = cfg.lr_scheduler
+    if fine_tuning:
+        assert schedule.warmup_steps + schedule.hold_steps + schedule.decay_steps == cfg.optimization.max_update
+    else:
+        assert schedule.warmup_updates == round(0.07 * cfg.optimization.max_update)
+        assert cfg.lr_scheduler.total_num_update == cfg.optimization.max_update
+
+
+def test_a_student_is_chosen_whole():
+    """The student of the recipe's own list leaves nothing behind when another is named."""
+    for student in STUDENTS:
+        cfg = recipe("distill", "laptop", f"student={student}", defaults=False)
+        group = OmegaConf.to_container(OmegaConf.load(str(RECIPES / "distill" / "student" / f"{student}.yaml")))
+        assert {key: cfg.model[key] for key in group} == group
+
+
+def test_a_key_stands_in_one_place():
+    """hydra 1.0 and 1.3 merge a group and the file that lists it in opposite orders."""
+    for folder in ("distill", "finetune"):
+        files = [path for path in (RECIPES / folder).glob("*/*.yaml")]
+        for name in names(folder):
+            recipe_keys = keys(RECIPES / folder / f"{name}.yaml", "")
+            for group in files:
+                package = "model." if group.parent.name == "student" else ""
+                assert not recipe_keys & keys(group, package)
+        students = [keys(path, "model.") for path in files if path.parent.name == "student"]
+        base = set().union(*(keys(path, "") for path in files if path.parent.name == "base"))
+        assert all(student == students[0] and not student & base for student in students)
+
+
+def keys(path: Path, package: str):
+    """The keys that hold a value in a YAML file, in full."""
+    found = OmegaConf.to_container(OmegaConf.load(str(path)))
+    found.pop("defaults", None)
+    return {package + key for key in flat(found)}
+
+
+def flat(values, start=""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{start}{key}.")
+        else:
+            yield start + key
+
+
+@pytest.mark.parametrize("section, key", [("task", "teacher"), ("model", "encoder_layer"), ("criterion", "weight")])
+def test_an_unknown_key_is_an_error(section, key):
+    cfg = recipe("distill", "laptop", f"+{section}.{key}=1", defaults=False)
+    with pytest.raises(OmegaConfBaseException):
+        merged(cfg)
+
+
+@pytest.mark.parametrize("name", names("decode"))
+def test_decoding(name):
+    cfg = OmegaConf.load(str(RECIPES / "decode" / f"{name}.yaml"))
+    hydra_section = cfg.pop("hydra")
+    assert hydra_section.run.dir == "${decoding.results_path}"
+    task = OmegaConf.to_container(cfg.pop("task"))
+    assert task.pop("_name") == "hubert_distillation"
+    OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY["hubert_distillation"]), task)
+    found = OmegaConf.merge(OmegaConf.structured(infer.infer.InferConfig), cfg)
+    assert found.dataset.required_batch_size_multiple == 1
