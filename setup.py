@@ -21,7 +21,13 @@ setup(
     ],
     extras_require={
         # manifests/features.py and manifests/kmeans.py
-        "manifests": ["kaldi-native-fbank", "npy-append-array", "scikit-learn", "joblib"],
+        "manifests": [
+            "kaldi-native-fbank",
+            "npy-append-array; python_version >= '3.9'",
+            "npy-append-array==0.9.16; python_version < '3.9'",  # later ones do not import with its numpy
+            "scikit-learn",
+            "joblib",
+        ],
         # manifests/synthetic.py and the demo; espeakng-loader carries espeak-ng, which is under the GPL
         "demo": ["espeakng-loader", "scipy", "matplotlib"],
         "dev": ["pytest", "ruff"],

@@ -8,7 +8,7 @@ Importing it (or naming it as `common.user_dir`) registers:
 - model `student_ctc`          models/student_ctc.py           CTC on a student or on an original HuBERT
 
 Around them: checkpoints.py (safe loading), pretrained.py (a model from its checkpoint), teacher.py,
-initialisation.py (student from teacher), dataset.py and audio.py (data and its checks), conv_layers.py and
+initialisation.py (student from teacher), dataset.py, manifest.py and audio.py (data and its checks), conv_layers.py and
 padding.py (frames and masks), modules/ (networks), infer.py and wer.py (decoding), student.py (use from Python),
 slim.py (small checkpoints), compat.py (what differs between fairseq versions).
 """

@@ -19,10 +19,6 @@ class AudioError(ValueError):
     """A file that cannot be used; the message is one line with the file, the numbers and the way out."""
 
 
-class ManifestError(ValueError):
-    """A `{split}.tsv` that cannot be used; the message has the file and the line."""
-
-
 def num_samples(path: str, sample_rate: int = SAMPLE_RATE, min_samples: int = 1) -> int:
     """Samples of a mono file at `sample_rate` Hz, from its header; AudioError if it is anything else or shorter."""
     if not os.path.isfile(path):
@@ -72,20 +68,3 @@ def write_lines(path: str, lines: Sequence[str]) -> None:
     with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(f"{line}\n" for line in lines)
     os.replace(temporary, path)
-
-
-def read_tsv(path: str) -> Tuple[str, List[Tuple[str, int]]]:
-    """`{split}.tsv` -> the audio's root and (path below it, samples) of each line; ManifestError otherwise."""
-    with open(path, encoding="utf-8") as stream:
-        lines = stream.read().split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
-        raise ManifestError(f"{path}:1: empty, expected the audio's root folder; make it with manifests/tsv.py")
-    entries = []
-    for number, line in enumerate(lines[1:], start=2):
-        name, tab, frames = line.rpartition("\t")
-        if not tab or not name or not frames.isdigit():
-            raise ManifestError(f"{path}:{number}: {line!r}, expected PATH<TAB>SAMPLES; make it with manifests/tsv.py")
-        entries.append((name, int(frames)))
-    return lines[0], entries

@@ -1,81 +1,9 @@
-"""fairseq's HubertDataset, which checks its manifest, delivers raw audio and crops the same way after a resume."""
+"""fairseq's HubertDataset, which crops the same way after a resume."""
 
-import os
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List
 
-from fairseq.data.audio.audio_utils import parse_path
 from fairseq.data.audio.hubert_dataset import HubertDataset
 from fairseq.data.data_utils import numpy_seed
-
-from distill_user_dir.audio import scan
-
-
-class Manifest(NamedTuple):
-    """path of the tsv; root folder; names relative to it; sizes in samples."""
-
-    path: str
-    root: str
-    names: List[str]
-    sizes: List[int]
-
-
-def read_manifest(path: str) -> Manifest:
-    """A fairseq tsv (first line the root, then `name<TAB>samples`); ValueError with file and line where it is not."""
-    if not os.path.isfile(path):
-        raise ValueError(f"{path}: no such manifest; make it with manifests/tsv.py, or correct task.data or the split")
-    names, sizes = [], []
-    with open(path, encoding="utf-8") as lines:
-        root = lines.readline().strip()
-        for number, line in enumerate(lines, 2):
-            parts = line.strip().split("\t")
-            if len(parts) != 2 or not parts[1].isdecimal():
-                raise ValueError(f"{path}:{number}: expected `name<TAB>samples`, found {line.strip()[:80]!r}")
-            names.append(parts[0])
-            sizes.append(int(parts[1]))
-    if not names:
-        raise ValueError(f"{path}: no utterance in this manifest; a line a file follows its first, the root folder")
-    if not os.path.isdir(root):
-        raise ValueError(f"{path}:1: root folder {root!r} does not exist; correct it, or run manifests/tsv.py again")
-    return Manifest(path, root, names, sizes)
-
-
-def check_sizes(manifest: Manifest, least: int, min_size: int) -> None:
-    """ValueError for utterances that are kept (at least `min_size` samples) but too short for one frame (`least`)."""
-    for number, (name, size) in enumerate(zip(manifest.names, manifest.sizes), 2):
-        if min_size <= size < least:
-            raise ValueError(
-                f"{manifest.path}:{number}: {name} has {size} samples, and one frame needs {least}; "
-                f"take the line out, or leave short files out with task.min_sample_size={least}"
-            )
-
-
-def check_audio(manifest: Manifest, sample_rate: int) -> None:
-    """Opens every file of the manifest: there, readable, right rate, and as long as the manifest says."""
-    lines = [i for i, name in enumerate(manifest.names) if not parse_path(os.path.join(manifest.root, name))[1]]
-    paths = [os.path.join(manifest.root, manifest.names[i]) for i in lines]
-    lengths, errors = scan(paths, sample_rate, 1, progress=False)
-    for i, length in zip(lines, lengths):
-        if length and length != manifest.sizes[i]:
-            errors.append(
-                f"{manifest.path}:{i + 2}: {manifest.names[i]} has {length} samples, the manifest says "
-                f"{manifest.sizes[i]}; run manifests/tsv.py again"
-            )
-    if errors:
-        more = f" (and {len(errors) - 1} more files)" if len(errors) > 1 else ""
-        raise ValueError(f"{manifest.path}: {errors[0]}{more}")
-
-
-def check_labels(manifest: Manifest, label_path: str) -> None:
-    """A label file has one line an utterance."""
-    if not os.path.isfile(label_path):
-        raise ValueError(f"{label_path}: no such label file; correct task.label_dir or task.labels")
-    with open(label_path, "rb") as lines:
-        count = sum(1 for _ in lines)
-    if count != len(manifest.names):
-        raise ValueError(
-            f"{label_path}: {count} lines, but {manifest.path} lists {len(manifest.names)} utterances; "
-            "make both from the same manifest"
-        )
 
 
 class DistillationDataset(HubertDataset):

@@ -42,7 +42,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distill_user_dir import checkpoints
 from distill_user_dir.audio import write_lines
-from distill_user_dir.dataset import check_labels, read_manifest
+from distill_user_dir.manifest import check_labels, read_manifest
 from distill_user_dir.wer import Scored, check_complete, count_errors, report, summary, table, utterance_ids
 
 logger = logging.getLogger(__name__)

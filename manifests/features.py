@@ -19,7 +19,8 @@ import soundfile
 import tqdm
 from npy_append_array import NpyAppendArray
 
-from distill_user_dir.audio import SAMPLE_RATE, num_samples, read_tsv
+from distill_user_dir.audio import SAMPLE_RATE, num_samples
+from distill_user_dir.manifest import read_manifest
 
 DELTA_REACH = 2  # frames on either side: a window of 5
 
@@ -99,7 +100,8 @@ def dump(
     progress: bool = True,
 ) -> Tuple[int, int]:
     """Writes a shard's features -> utterances and frames. Files of an interrupted call end in .tmp."""
-    root, entries = read_tsv(tsv)
+    manifest = read_manifest(tsv)
+    entries = list(zip(manifest.names, manifest.sizes))
     start, end = shard_of(len(entries), nshard, rank)
     os.makedirs(feat_dir, exist_ok=True)
     split = os.path.splitext(os.path.basename(tsv))[0]
@@ -110,7 +112,7 @@ def dump(
     total = 0
     with NpyAppendArray(f"{stem}.npy.tmp") as array, open(f"{stem}.len.tmp", "w", encoding="utf-8") as lengths:
         for name, frames in tqdm.tqdm(entries[start:end], desc=split, unit="utterance", disable=not progress):
-            features = extract(read_samples(os.path.join(root, name), frames))
+            features = extract(read_samples(os.path.join(manifest.root, name), frames))
             array.append(np.ascontiguousarray(features, dtype=np.float32))
             lengths.write(f"{len(features)}\n")
             total += len(features)

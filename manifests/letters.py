@@ -16,7 +16,8 @@ import os
 import sys
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from distill_user_dir.audio import read_tsv, write_lines
+from distill_user_dir.audio import write_lines
+from distill_user_dir.manifest import read_manifest
 
 WORD_END = "|"
 
@@ -71,11 +72,11 @@ def words_of(tsv: str, transcripts: Optional[str] = None, upper: bool = False) -
     """The transcript of each line of the manifest, in its order; ValueError with a line for each that is wrong."""
     errors: List[str] = []
     sources = _Transcripts(transcripts, errors)
-    root, entries = read_tsv(tsv)
+    manifest = read_manifest(tsv)
     result = []
     used: Dict[Tuple[str, str], str] = {}
-    for number, (name, _) in enumerate(entries, start=2):
-        source, found = sources.of(os.path.join(root, os.path.dirname(name)))
+    for number, name in enumerate(manifest.names, start=2):
+        source, found = sources.of(os.path.join(manifest.root, os.path.dirname(name)))
         key = os.path.splitext(os.path.basename(name))[0]
         place = f"{tsv}:{number}"
         if key not in found:

@@ -15,7 +15,7 @@ import sys
 from typing import List
 
 from distill_user_dir.audio import write_lines
-from distill_user_dir.dataset import check_labels, read_manifest
+from distill_user_dir.manifest import check_labels, read_manifest
 
 
 def subset(data: str, split: str, name: str, utterances: int, seed: int = 1) -> List[str]:

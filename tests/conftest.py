@@ -28,4 +28,6 @@ def corpus(tmp_path_factory):
     """Twelve utterances of a second and a half or less to train on, five to validate with."""
     random = torch.Generator().manual_seed(0)
     train = torch.randint(9000, 24000, (12,), generator=random).tolist()
-    return write_corpus(tmp_path_factory.mktemp("corpus"), {"train": train, "valid": [9000, 23456, 12345, 16000, 20480]})
+    return write_corpus(
+        tmp_path_factory.mktemp("corpus"), {"train": train, "valid": [9000, 23456, 12345, 16000, 20480]}
+    )

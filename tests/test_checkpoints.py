@@ -51,7 +51,9 @@ def test_both_formats_hold_what_fairseq_finds(original):
 def fine_tuned(state):
     """What fairseq makes of it with CTC: everything under a prefix, the configs in `w2v_args`."""
     model = {f"w2v_encoder.w2v_model.{key}": value for key, value in state["model"].items() if "final_proj" not in key}
-    state["model"] = dict(model, **{"w2v_encoder.proj.weight": torch.rand(9, 48), "w2v_encoder.proj.bias": torch.rand(9)})
+    state["model"] = dict(
+        model, **{"w2v_encoder.proj.weight": torch.rand(9, 48), "w2v_encoder.proj.bias": torch.rand(9)}
+    )
     if "cfg" in state:
         w2v_args = {"model": state["cfg"]["model"], "task": state["cfg"]["task"], "common": {}}
         task = {"_name": "hubert_pretraining", "fine_tuning": True}

@@ -6,7 +6,6 @@ import os
 import pickle
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import hydra
 import numpy as np
@@ -336,7 +335,14 @@ def test_a_model_is_the_same_in_any_batch(decode, student, tmp_path):
 
 
 def test_another_process_leaves_nothing_but_results(data, student, tmp_path):
-    command = [sys.executable, "-m", "distill_user_dir.infer", *OURS, f"task.data={data}", f"common_eval.path={student}"]
+    command = [
+        sys.executable,
+        "-m",
+        "distill_user_dir.infer",
+        *OURS,
+        f"task.data={data}",
+        f"common_eval.path={student}",
+    ]
     command += ["dataset.gen_subset=short", "decoding.results_path=out", "common.cpu=true"]
     output = run(command + [f"common.user_dir={USER_DIR}"], tmp_path)
     assert "  3 of 3 utterances" in output

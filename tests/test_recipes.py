@@ -64,7 +64,9 @@ def test_composes_and_merges(folder, name, overrides):
     assert OmegaConf.is_missing(cfg.checkpoint, "save_dir")
     fine_tuning = folder == "finetune"
     assert cfg.task._name == "hubert_distillation" and sections["task"].fine_tuning == fine_tuning
-    assert OmegaConf.is_missing(cfg.model, "w2v_path") if fine_tuning else OmegaConf.is_missing(cfg.task, "teacher_path")
+    assert (
+        OmegaConf.is_missing(cfg.model, "w2v_path") if fine_tuning else OmegaConf.is_missing(cfg.task, "teacher_path")
+    )
     schedule = cfg.lr_scheduler
     if fine_tuning:
         assert schedule.warmup_steps + schedule.hold_steps + schedule.decay_steps == cfg.optimization.max_update

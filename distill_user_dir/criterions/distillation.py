@@ -71,6 +71,4 @@ def check_frames(student: Tensor, teacher: Tensor) -> None:
     """(B, T) padding masks of both must be the same; nothing is ever trimmed to fit."""
     if student.shape != teacher.shape or bool((student != teacher).any()):
         ours, theirs = ((~mask).sum(1).tolist() for mask in (student, teacher))
-        raise ValueError(
-            f"frames of the student {ours[:8]} and the teacher {theirs[:8]} differ: CNNs do not align"
-        )
+        raise ValueError(f"frames of the student {ours[:8]} and the teacher {theirs[:8]} differ: CNNs do not align")

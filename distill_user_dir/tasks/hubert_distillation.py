@@ -9,8 +9,9 @@ from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
 from omegaconf import II, MISSING
 
-from distill_user_dir.dataset import DistillationDataset, check_audio, check_labels, check_sizes, read_manifest
+from distill_user_dir.dataset import DistillationDataset
 from distill_user_dir.initialisation import initialise
+from distill_user_dir.manifest import check_audio, check_labels, check_sizes, read_manifest
 from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert

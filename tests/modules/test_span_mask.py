@@ -18,9 +18,7 @@ def runs(row):
 def test_share_is_fairseqs(length, prob, span, least):
     draws = 3000
     np.random.seed(1)
-    theirs = [
-        compute_mask_indices((1, length), None, prob, span, min_masks=least).mean() for _ in range(draws)
-    ]
+    theirs = [compute_mask_indices((1, length), None, prob, span, min_masks=least).mean() for _ in range(draws)]
     torch.manual_seed(1)
     ours = span_mask(torch.full((draws,), length), length, prob, span, least).float().mean(1).numpy()
     error = np.sqrt((np.var(theirs) + np.var(ours)) / draws)
