@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.helpers import write_corpus, write_hubert
+from tests.helpers import distill_overrides, run, train_command, write_corpus, write_hubert
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,3 +31,12 @@ def corpus(tmp_path_factory):
     return write_corpus(
         tmp_path_factory.mktemp("corpus"), {"train": train, "valid": [9000, 23456, 12345, 16000, 20480]}
     )
+
+
+@pytest.fixture(scope="session")
+def distilled(tmp_path_factory, checkpoints, corpus):
+    """Path of a tiny student's checkpoint after two updates by `fairseq-hydra-train`."""
+    folder = tmp_path_factory.mktemp("distilled")
+    overrides = distill_overrides(checkpoints("tiny"), corpus, folder, **{"optimization.max_update": 2})
+    run(train_command("distill", "laptop", overrides), folder)
+    return str(folder / "checkpoint_last.pt")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fairseq
 import numpy as np
 import soundfile
 import torch
@@ -14,6 +13,7 @@ from fairseq.data.dictionary import Dictionary
 from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
+from fairseq_cli import hydra_train
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -186,4 +186,29 @@ def run(command, cwd):
     return done.stdout
 
 
-FAIRSEQ = Path(fairseq.__file__).resolve().parent
+def distill_overrides(teacher, data, save_dir, **more):
+    """Overrides of recipes/distill/laptop.yaml for a tiny student: two updates an epoch on the fixture's corpus."""
+    paths = {
+        "student": "demo",
+        "common.user_dir": USER_DIR,
+        "task.data": data,
+        "task.teacher_path": teacher,
+        "checkpoint.save_dir": save_dir,
+    }
+    return dict(paths, **TINY_STUDENT, **dict({"dataset.batch_size": 6, "common.log_interval": 1}, **more))
+
+
+def finetune_overrides(start, data, save_dir, **more):
+    """Overrides of recipes/finetune/laptop.yaml, to fine-tune the model in the checkpoint `start`."""
+    paths = {
+        "common.user_dir": USER_DIR,
+        "task.data": data,
+        "model.w2v_path": start,
+        "checkpoint.save_dir": save_dir,
+    }
+    return dict(paths, **dict({"optimization.max_update": 2, "common.log_interval": 1}, **more))
+
+
+def train(folder, name, overrides):
+    """What `train_command` does, in this process."""
+    hydra_train._hydra_main(recipe(folder, name, *listed(overrides), defaults=False))

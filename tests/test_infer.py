@@ -22,10 +22,11 @@ from distill_user_dir import infer
 from distill_user_dir.models.student_ctc import StudentCtc, StudentCtcConfig
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
 from distill_user_dir.wer import bootstrap_interval
-from tests.helpers import FAIRSEQ, RECIPES, USER_DIR, dictionary, run
+from tests.helpers import RECIPES, USER_DIR, dictionary, run
 
 OURS = ("--config-dir", str(RECIPES / "decode"), "--config-name", "viterbi")
-FAIRSEQS = ("--config-dir", str(FAIRSEQ / "examples/hubert/config/decode"), "--config-name", "infer_viterbi")
+FAIRSEQ = os.path.dirname(infer.fairseq.__file__)
+FAIRSEQS = ("--config-dir", f"{FAIRSEQ}/examples/hubert/config/decode", "--config-name", "infer_viterbi")
 FRAME = 400  # samples
 LETTERS = dictionary("|ETAONISHRDL")
 
@@ -55,7 +56,7 @@ class LettersConfig(FairseqDataclass):
 
 @register_model("letters_for_test", dataclass=LettersConfig)
 class Letters(BaseFairseqModel):
-    """Amplitude k / gain of a frame says symbol k."""
+    """Amplitude k / gain of a frame says symbol k; logits are (T, B, V)."""
 
     def __init__(self):
         super().__init__()
@@ -71,7 +72,6 @@ class Letters(BaseFairseqModel):
         return symbols, padding_mask[:, ::FRAME][:, : symbols.size(1)]
 
     def get_logits(self, net_output):
-        """(T, B, V)"""
         symbols, padding = net_output
         return torch.nn.functional.one_hot(symbols.masked_fill(padding, 0), 64).float().transpose(0, 1)
 
@@ -83,13 +83,11 @@ def waveform(text, gain=64):
 
 
 def write_split(folder, split="test", utterances=UTTERANCES):
-    """Audio, manifest, transcripts and dictionary."""
     lines = [str(folder / "audio")]
     for name, _, hypothesis, _ in utterances:
-        path = folder / "audio" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         samples = waveform(hypothesis)
-        soundfile.write(str(path), samples, 16000, subtype="PCM_16")
+        (folder / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(str(folder / "audio" / name), samples, 16000, subtype="PCM_16")
         lines.append(f"{name}\t{len(samples)}")
     (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     spelled = [" ".join(reference.replace(" ", "|") + "|") for _, reference, _, _ in utterances]
@@ -133,29 +131,20 @@ def failure(decode, *overrides, **options):
     """The one line that a decode fails with."""
     with pytest.raises(SystemExit) as caught:
         decode(*overrides, **options)
-    message = str(caught.value)
-    assert message.startswith("error: ") and "\n" not in message
-    return message
-
-
-EXPECTED_TABLE = ["id\tword_errors\twords\tchar_errors\tchars\tref\thyp"] + [
-    "\t".join([name[2:5], *map(str, counts), reference, hypothesis])
-    for name, reference, hypothesis, counts in UTTERANCES
-]
+    assert str(caught.value).startswith("error: ") and "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def check_results(results):
-    assert (results / "utterances.tsv").read_text().split("\n")[:-1] == EXPECTED_TABLE
+    rows = [(name[2:5], *map(str, counts), said, heard) for name, said, heard, counts in UTTERANCES]
+    lines = (results / "utterances.tsv").read_text().split("\n")
+    assert lines == ["id\tword_errors\twords\tchar_errors\tchars\tref\thyp", *map("\t".join, rows), ""]
     result = json.loads((results / "wer.json").read_text())
-    assert result["wer"] == pytest.approx(100 * WORD_ERRORS / WORDS)
-    assert result["cer"] == pytest.approx(100 * CHAR_ERRORS / CHARS)
+    assert (result["wer"], result["cer"]) == pytest.approx((100 * WORD_ERRORS / WORDS, 100 * CHAR_ERRORS / CHARS))
     assert result["utterances_scored"] == result["utterances"] == 13
-    seconds = sum(len(waveform(hypothesis)) for _, _, hypothesis, _ in UTTERANCES) / 16000
-    assert result["audio_seconds"] == pytest.approx(seconds)
-    assert result["rtf"] == pytest.approx(result["decode_seconds"] / seconds)
-    for key in ("wer", "cer"):
-        low, high = result[f"{key}_interval"]
-        assert low < result[key] < high
+    seconds = sum(len(waveform(heard)) for _, _, heard, _ in UTTERANCES) / 16000
+    assert (result["audio_seconds"], result["rtf"]) == pytest.approx((seconds, result["decode_seconds"] / seconds))
+    assert all(result[f"{key}_interval"][0] < result[key] < result[f"{key}_interval"][1] for key in ("wer", "cer"))
     return result
 
 
@@ -164,8 +153,8 @@ def test_every_utterance_is_scored_and_the_same_in_any_batch(decode, batch):
     results, last = decode("dataset.required_batch_size_multiple=8", *batch)
     result = check_results(results)
     # drawn from the utterances in the manifest's order, whatever the order of decoding
-    counts = np.array([counts for _, _, _, counts in UTTERANCES])
-    assert result["wer_interval"] == [100 * bound for bound in bootstrap_interval(counts[:, 0], counts[:, 1])]
+    interval = bootstrap_interval(*zip(*(counts[:2] for _, _, _, counts in UTTERANCES)))
+    assert result["wer_interval"] == [100 * bound for bound in interval]
     fairseqs = (results / "wer").read_text().split("\n")
     assert float(fairseqs[0].split(" ")[1]) == pytest.approx(100 * WORD_ERRORS / WORDS)
     assert fairseqs[1] == f"err / num_ref_words = {WORD_ERRORS} / {WORDS}"
@@ -182,19 +171,16 @@ def test_fairseqs_own_task_and_recipe_do_not_crop(decode, data, tmp_path, batch_
 
 def test_fairseqs_default_config(decode, data, tmp_path):
     # its user_dir exists nowhere; hydra 1.3 lets its `task: null` stand after task=hubert_distillation
-    task = ["+task._name=hubert_distillation", f"+task.data={data}"]
-    if hydra.__version__.startswith("1.0"):
-        task = ["task=hubert_distillation"]
-    results, _ = decode(*task, f"common_eval.results_path={tmp_path}/exp", config=())
-    check_results(results)
+    old = hydra.__version__.startswith("1.0")
+    task = ["task=hubert_distillation"] if old else ["+task._name=hubert_distillation", f"+task.data={data}"]
+    check_results(decode(*task, f"common_eval.results_path={tmp_path}/exp", config=())[0])
 
 
 def test_hypotheses_and_references_carry_ids(decode):
     results, _ = decode()
     for name, column in (("ref", 1), ("hypo", 2)):
-        words = (results / f"{name}.word").read_text().split("\n")[:-1]
+        words, units = ((results / f"{name}.{kind}").read_text().split("\n")[:-1] for kind in ("word", "units"))
         assert sorted(words) == sorted(f"{row[column]} (None-{row[0][2:5]})" for row in UTTERANCES)
-        units = (results / f"{name}.units").read_text().split("\n")[:-1]
         assert {unit.split("(")[1] for unit in units} == {f"None-{row[0][2:5]})" for row in UTTERANCES}
 
 
@@ -202,57 +188,37 @@ def test_relative_paths_count_from_the_folder_of_the_call(decode, data, tmp_path
     monkeypatch.chdir(data)
     decode("task.data=.", "common_eval.path=letters.pt", "decoding.results_path=out/relative")
     check_results(data / "out" / "relative")
-    assert os.getcwd() == str(data)
 
 
 def test_what_the_import_needed_is_gone():
     assert dataclasses.dataclass.__module__ == "dataclasses" and not hasattr(dataclasses.dataclass, "func")
-    assert hydra.main.__module__ == "hydra.main"
-    assert CommonConfig.__hash__ is None
-    assert str(FAIRSEQ) not in sys.path
+    assert hydra.main.__module__ == "hydra.main" and CommonConfig.__hash__ is None
+    assert FAIRSEQ not in sys.path
 
 
 @pytest.mark.parametrize(
-    "filtered, expected",
+    "order, expected",
     [
-        # samples: u06 800, u07 and u12 3200
-        ("+task.min_sample_size=3201", "10 of 13 utterances loaded; missing: 3 (u06, u07, u12)"),
-        # u04 and u13 18400 each
-        ("+task.max_keep_size=18399", "11 of 13 utterances loaded; missing: 2 (u04, u13)"),
+        (lambda indices: indices[2:], "11 of 13 utterances scored; missing: 2 (u04, u13)"),
+        (lambda indices: np.append(indices, indices[:2]), "13 of 13 utterances scored; more than once: 2 (u04, u13)"),
     ],
 )
-def test_a_manifest_line_that_the_task_drops_is_an_error(decode, data, filtered, expected):
-    assert f"{data}/test.tsv: {expected}" in failure(decode, filtered)
-
-
-def test_an_utterance_that_is_never_decoded_is_an_error(decode, tmp_path, monkeypatch):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "wer.json").write_text("{}")
-    monkeypatch.setattr(HubertPretrainingTask, "filter_indices_by_size", lambda self, indices, *a, **k: indices[2:])
-    message = failure(decode)
-    assert "11 of 13 utterances scored" in message and "missing: 2 (u04, u13)" in message
-    assert not any((tmp_path / "out" / name).exists() for name in ("wer", "wer.json", "utterances.tsv"))
-
-
-def test_an_utterance_decoded_twice_is_an_error(decode, monkeypatch):
-    again = lambda self, indices, *a, **k: np.append(indices, indices[:1])  # noqa: E731
-    monkeypatch.setattr(HubertPretrainingTask, "filter_indices_by_size", again)
-    assert "13 of 13 utterances scored; more than once: 1 (" in failure(decode)
-
-
-class RunsCode:
-    path = None
-
-    def __reduce__(self):
-        return open, (self.path, "w")
+def test_what_was_decoded_is_counted(decode, monkeypatch, order, expected):
+    results, _ = decode()
+    monkeypatch.setattr(HubertPretrainingTask, "filter_indices_by_size", lambda self, indices, *a, **k: order(indices))
+    assert expected in failure(decode)
+    assert not any((results / name).exists() for name in ("wer", "wer.json", "utterances.tsv"))
 
 
 @pytest.mark.parametrize("protocol", ["torch", "pickle"])
 def test_a_pickle_that_would_run_code_is_refused(decode, tmp_path, protocol):
     bad, proof = tmp_path / "bad.pt", tmp_path / "code_ran"
-    code = RunsCode()
-    code.path = str(proof)
-    state = {"model": {}, "cfg": {"model": {"_name": "letters_for_test"}}, "extra_state": code}
+
+    class RunsCode:
+        def __reduce__(self):
+            return open, (str(proof), "w")
+
+    state = {"model": {}, "cfg": {"model": {"_name": "letters_for_test"}}, "extra_state": RunsCode()}
     torch.save(state, str(bad)) if protocol == "torch" else bad.write_bytes(pickle.dumps(state))
     assert str(bad) in failure(decode, f"common_eval.path={bad}")
     assert not proof.exists()
@@ -267,25 +233,26 @@ def test_a_pickle_that_would_run_code_is_refused(decode, tmp_path, protocol):
         (["task.labels=[wrd]"], "test.wrd"),
         (["task._name=translation"], "hubert_distillation"),
         (["dataset.max_tokens=17000"], "dataset.max_tokens=17000"),
-        (["common.cpu=false"], "common.cpu=true"),
         (["common.user_dir=/none"], "/none"),
         (["decoding.type=kenlm"], "decoding."),
+        # samples: u06 has 800, u07 and u12 3200, u04 and u13 18400
+        (["+task.min_sample_size=3201"], "test.tsv: 10 of 13 utterances loaded; missing: 3 (u06, u07, u12)"),
+        (["+task.max_keep_size=18399"], "test.tsv: 11 of 13 utterances loaded; missing: 2 (u04, u13)"),
     ],
 )
 def test_user_errors_are_one_line(decode, overrides, expected):
-    if "common.cpu=false" in overrides and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     assert expected in failure(decode, *overrides)
 
 
-def test_results_need_a_place(decode, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_devices_and_results_need_a_place(decode, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "common.cpu=true" in failure(decode, "common.cpu=false")
+    monkeypatch.chdir(tmp_path)  # where hydra 1.0 makes a folder named None
     assert "results_path" in failure(decode, "decoding.results_path=null")
 
 
 def test_transcripts_outside_the_dictionary_are_an_error(decode, data):
-    utterances = [("x.wav", "THE HAT", "THE HAT", ()), ("y.wav", "THE ZOO", "THE", ())]
-    write_split(data, "foreign", utterances)
+    write_split(data, "foreign", [("x.wav", "THE HAT", "THE HAT", ()), ("y.wav", "THE ZOO", "THE", ())])
     assert "1 of 2 transcripts (the first: y)" in failure(decode, "dataset.gen_subset=foreign")
 
 
@@ -294,19 +261,13 @@ def test_normalisation_must_be_that_of_the_training(decode, tmp_path):
     assert "task.normalize=True" in failure(decode, *overrides, config=FAIRSEQS)
 
 
-@pytest.mark.parametrize("place", ["itself", "link"])
-def test_user_dir_may_name_this_package(decode, tmp_path, place):
-    path = USER_DIR
-    if place == "link":
-        path = tmp_path / USER_DIR.name
-        path.symlink_to(USER_DIR)
-    results, _ = decode(f"common.user_dir={path}", "dataset.gen_subset=short")
-    assert len((results / "utterances.tsv").read_text().split("\n")) == 5
-
-
-def test_user_dir_with_another_copy_is_an_error(decode, tmp_path):
-    (tmp_path / USER_DIR.name).mkdir()
-    assert "another copy" in failure(decode, f"common.user_dir={tmp_path / USER_DIR.name}")
+def test_user_dir_may_be_this_package_and_no_copy(decode, tmp_path):
+    path = tmp_path / USER_DIR.name
+    path.symlink_to(USER_DIR)
+    assert decode(f"common.user_dir={path}", "dataset.gen_subset=short")[1].endswith("3 of 3 utterances")
+    path.unlink()
+    path.mkdir()
+    assert "another copy" in failure(decode, f"common.user_dir={path}")
 
 
 @pytest.fixture(scope="module")
@@ -314,12 +275,10 @@ def student(data, checkpoints):
     """A tiny HuBERT with an output layer, both random."""
     task = HubertDistillationTask(HubertDistillationConfig(data=str(data), labels=["ltr"], fine_tuning=True))
     config = OmegaConf.to_container(OmegaConf.structured(StudentCtcConfig), enum_to_str=True)
-    # of a model config alone, what refers to other parts cannot be resolved
-    config = {key: value for key, value in config.items() if "${" not in str(value)}
+    config = {key: value for key, value in config.items() if "${" not in str(value)}  # a whole config's parts
     config = OmegaConf.create(dict(config, _name="student_ctc", w2v_path=checkpoints("tiny")))
     model = StudentCtc.build_model(config, task)
-    # as it is initialised, it would say hardly more than one letter
-    torch.nn.init.normal_(model.w2v_encoder.proj.weight)
+    torch.nn.init.normal_(model.w2v_encoder.proj.weight)  # as it is, it would say hardly more than one letter
     save_checkpoint(data / "student.pt", OmegaConf.to_container(config), model.state_dict())
     return data / "student.pt"
 
@@ -328,22 +287,13 @@ def test_a_model_is_the_same_in_any_batch(decode, student, tmp_path):
     tables = []
     for size in (1, 8):
         results, _ = decode(f"common_eval.path={student}", f"dataset.batch_size={size}", results=tmp_path / str(size))
-        tables.append((results / "utterances.tsv").read_text())
-    assert tables[0] == tables[1] and tables[0].count("\n") == 14
-    hypotheses = {line.split("\t")[6] for line in tables[0].split("\n")[1:-1]}
-    assert len(hypotheses) > 6
+        tables.append((results / "utterances.tsv").read_text().split("\n")[1:-1])
+    assert tables[0] == tables[1] and len(tables[0]) == 13
+    assert len({line.split("\t")[6] for line in tables[0]}) > 6  # different hypotheses
 
 
 def test_another_process_leaves_nothing_but_results(data, student, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "distill_user_dir.infer",
-        *OURS,
-        f"task.data={data}",
-        f"common_eval.path={student}",
-    ]
-    command += ["dataset.gen_subset=short", "decoding.results_path=out", "common.cpu=true"]
-    output = run(command + [f"common.user_dir={USER_DIR}"], tmp_path)
-    assert "  3 of 3 utterances" in output
+    given = [f"task.data={data}", f"common_eval.path={student}", f"common.user_dir={USER_DIR}", "common.cpu=true"]
+    given += ["dataset.gen_subset=short", "decoding.results_path=out"]
+    assert "  3 of 3 utterances" in run([sys.executable, "-m", "distill_user_dir.infer", *OURS, *given], tmp_path)
     assert os.listdir(str(tmp_path)) == ["out"]

@@ -51,7 +51,7 @@ def test_there_are_recipes():
     assert {case[0] for case in CASES} == {"distill", "finetune", "demo"} and names("decode")
 
 
-@pytest.mark.parametrize("folder, name, overrides", CASES, ids=lambda value: "-".join(value) or "-")
+@pytest.mark.parametrize("folder, name, overrides", CASES, ids=str)
 def test_composes_and_merges(folder, name, overrides):
     cfg = recipe(folder, name, *overrides, defaults=False)
     sections = merged(cfg)
@@ -60,8 +60,7 @@ def test_composes_and_merges(folder, name, overrides):
     assert sections["checkpoint"].save_interval_updates > 0
     if folder == "demo":
         return
-    assert OmegaConf.is_missing(cfg.task, "data") and OmegaConf.is_missing(cfg.common, "user_dir")
-    assert OmegaConf.is_missing(cfg.checkpoint, "save_dir")
+    assert OmegaConf.is_missing(cfg.task, "data")
     fine_tuning = folder == "finetune"
     assert cfg.task._name == "hubert_distillation" and sections["task"].fine_tuning == fine_tuning
     assert (
@@ -121,11 +120,9 @@ def test_an_unknown_key_is_an_error(section, key):
 
 @pytest.mark.parametrize("name", names("decode"))
 def test_decoding(name):
-    cfg = OmegaConf.load(str(RECIPES / "decode" / f"{name}.yaml"))
-    hydra_section = cfg.pop("hydra")
-    assert hydra_section.run.dir == "${decoding.results_path}"
-    task = OmegaConf.to_container(cfg.pop("task"))
-    assert task.pop("_name") == "hubert_distillation"
-    OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY["hubert_distillation"]), task)
+    cfg = OmegaConf.to_container(OmegaConf.load(str(RECIPES / "decode" / f"{name}.yaml")))
+    assert cfg.pop("hydra")["run"]["dir"] == "${decoding.results_path}"
+    task = cfg.pop("task")
+    OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY[task.pop("_name")]), task)
     found = OmegaConf.merge(OmegaConf.structured(infer.infer.InferConfig), cfg)
     assert found.dataset.required_batch_size_multiple == 1

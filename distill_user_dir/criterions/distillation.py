@@ -33,6 +33,10 @@ class DistillationCriterion(FairseqCriterion):
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
         """loss summed over the valid frames, their number, and what is logged of them."""
+        if self.task.teacher is None:
+            raise ValueError(
+                "there is no teacher: this model was rebuilt from its checkpoint, not built to be distilled"
+            )
         net_input = sample["net_input"]
         predicted = model(**net_input, mask=model.training)
         teacher = self.task.teacher.to(net_input["source"].device)(**net_input)

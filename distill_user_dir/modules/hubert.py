@@ -28,6 +28,7 @@ def plain_config(cfg: Any) -> Any:
     cfg = cfg if OmegaConf.is_config(cfg) else OmegaConf.structured(cfg)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     cfg.conv_feature_layers = str(parse_conv_layers(cfg.conv_feature_layers))
+    OmegaConf.set_struct(cfg, True)  # omegaconf 2.0 gives None for absent keys otherwise, and getattr's default is lost
     return cfg
 
 
