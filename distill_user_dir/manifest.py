@@ -1,7 +1,7 @@
 """fairseq's manifests (`{split}.tsv`) and what can be wrong with the files that they name."""
 
 import os
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional
 
 from fairseq.data.audio.audio_utils import parse_path
 
@@ -45,6 +45,16 @@ def check_sizes(manifest: Manifest, least: int, min_size: int) -> None:
                 f"{manifest.path}:{number}: {name} has {size} samples, and one frame needs {least}; "
                 f"take the line out, or leave short files out with task.min_sample_size={least}"
             )
+
+
+def check_kept(manifest: Manifest, min_size: int, max_size: Optional[int]) -> None:
+    """ValueError where no utterance is between `min_size` and `max_size` samples long."""
+    if not any(size >= min_size and (max_size is None or size <= max_size) for size in manifest.sizes):
+        shortest, longest = min(manifest.sizes), max(manifest.sizes)
+        raise ValueError(
+            f"{manifest.path}: its {len(manifest.sizes)} utterances have {shortest} to {longest} samples, and all are "
+            f"left out by task.min_sample_size={min_size} and task.max_keep_size={max_size}"
+        )
 
 
 def check_audio(manifest: Manifest, sample_rate: int) -> None:

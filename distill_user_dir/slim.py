@@ -17,11 +17,12 @@ KEEP = ("args", "cfg", "model", "task_state", "optimizer_history")
 def slim(source: str, target: str, half: bool = False) -> int:
     """Copies model, configs and dictionaries, in half precision if asked; returns the new file's bytes.
 
-    optimizer_history stays: it is short, and fairseq reads the number of updates from it.
+    optimizer_history and the place in the data stay: they are short, and fairseq loads no file without them.
     """
     state = load(source)
     hubert_in(source, state)
     kept = {key: state[key] for key in KEEP if key in state}
+    kept["extra_state"] = {"train_iterator": state.get("extra_state", {}).get("train_iterator")}
     if half:
         kept["model"] = {k: v.half() if v.is_floating_point() else v for k, v in kept["model"].items()}
     torch.save(kept, target + ".tmp")

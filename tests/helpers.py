@@ -15,6 +15,7 @@ from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from fairseq_cli import hydra_train
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import distill_user_dir
@@ -93,12 +94,19 @@ def hubert_configs(size, normalize=False, **model):
     return dict(cfg, _name="hubert"), dict(task, _name="hubert_pretraining")
 
 
+def struct(values):
+    """As fairseq passes configs on; without `struct`, omegaconf 2.0 has None for a missing key, not an error."""
+    cfg = OmegaConf.create(values)
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
 def write_hubert(path, size="tiny", old=False, normalize=False, seed=0, **model):
     """A HuBERT's checkpoint with random weights: nested `cfg`, or, if `old`, an `args` Namespace."""
     cfg, task = hubert_configs(size, normalize, **model)
     clusters = dictionary(range(20))
     torch.manual_seed(seed)
-    network = shake(HubertModel(OmegaConf.create(cfg), OmegaConf.create(task), [clusters]), seed)
+    network = shake(HubertModel(struct(cfg), struct(task), [clusters]), seed)
     state = {
         "args": None,
         "cfg": {"common": {"seed": 1}, "model": cfg, "task": task},
@@ -195,7 +203,7 @@ def distill_overrides(teacher, data, save_dir, **more):
         "task.teacher_path": teacher,
         "checkpoint.save_dir": save_dir,
     }
-    return dict(paths, **TINY_STUDENT, **dict({"dataset.batch_size": 6, "common.log_interval": 1}, **more))
+    return {**paths, **TINY_STUDENT, "dataset.batch_size": 6, "common.log_interval": 1, **more}
 
 
 def finetune_overrides(start, data, save_dir, **more):
@@ -206,9 +214,10 @@ def finetune_overrides(start, data, save_dir, **more):
         "model.w2v_path": start,
         "checkpoint.save_dir": save_dir,
     }
-    return dict(paths, **dict({"optimization.max_update": 2, "common.log_interval": 1}, **more))
+    return {**paths, "optimization.max_update": 2, "common.log_interval": 1, **more}
 
 
 def train(folder, name, overrides):
     """What `train_command` does, in this process."""
+    HydraConfig.instance().cfg = None  # of a decode that ran in this process; fairseq would log by it
     hydra_train._hydra_main(recipe(folder, name, *listed(overrides), defaults=False))

@@ -32,10 +32,15 @@ def slim(source, target, *options):
     return str(target)
 
 
-@pytest.mark.parametrize("kind", ["distilled", "fine_tuned", "tiny"])
+@pytest.fixture
+def checkpoint(request, distilled, fine_tuned, checkpoints):
+    return {"distilled": distilled, "fine-tuned": fine_tuned, "original": checkpoints("tiny")}[request.param]
+
+
+@pytest.mark.parametrize("checkpoint", ["distilled", "fine-tuned", "original"], indirect=True)
 @torch.no_grad()
-def test_batched_equals_single(kind, request, checkpoints):
-    student = load_student(checkpoints("tiny") if kind == "tiny" else request.getfixturevalue(kind))
+def test_batched_equals_single(checkpoint, fine_tuned):
+    student = load_student(checkpoint)
     assert not student.training and student.sample_rate == 16000
     audio, source, _ = batch(LENGTHS)
     together = student(source, torch.tensor(LENGTHS))
@@ -46,9 +51,9 @@ def test_batched_equals_single(kind, request, checkpoints):
         frames = together.lengths[i]
         for a, b in zip(alone.layers, together.layers):
             assert float((a[0] - b[i, :frames]).abs().max()) < 1e-4
-        if kind == "fine_tuned":
+        if checkpoint == fine_tuned:
             assert float((alone.log_probs[0] - together.log_probs[i, :frames]).abs().max()) < 1e-4
-    if kind == "fine_tuned":
+    if checkpoint == fine_tuned:
         assert (together.log_probs[2, 27:, 0] == 0).all()  # blank for certain
         assert torch.allclose(together.log_probs.exp().sum(-1), torch.ones(3, 74), atol=1e-5)
     else:
@@ -83,23 +88,22 @@ def test_transcribe_by_hand(fine_tuned):
     assert student.transcribe(None) == ["TEN OO"]
 
 
-@pytest.mark.parametrize("kind", ["distilled", "fine_tuned"])
+@pytest.mark.parametrize("checkpoint", ["distilled", "fine-tuned"], indirect=True)
 @torch.no_grad()
-def test_slim_is_small_and_the_same(kind, request, tmp_path, corpus):
-    path = request.getfixturevalue(kind)
-    small, half = slim(path, tmp_path / "small.pt"), slim(path, tmp_path / "half.pt", "--half")
-    sizes = [os.path.getsize(name) for name in (path, small, half)]
+def test_slim_is_small_and_the_same(checkpoint, fine_tuned, tmp_path, corpus):
+    small, half = slim(checkpoint, tmp_path / "small.pt"), slim(checkpoint, tmp_path / "half.pt", "--half")
+    sizes = [os.path.getsize(name) for name in (checkpoint, small, half)]
     assert sizes[1] < sizes[0] / 2 and sizes[2] < sizes[1] * 0.75
     assert sorted(os.listdir(str(tmp_path))) == ["half.pt", "small.pt"]
     audio = noise(12345).unsqueeze(0)
     for name, tolerance in ((small, 0.0), (half, 0.05)):
-        before, after = load_student(path)(audio), load_student(name)(audio)
+        before, after = load_student(checkpoint)(audio), load_student(name)(audio)
         pairs = list(zip(before.layers, after.layers))
-        if kind == "fine_tuned":
+        if checkpoint == fine_tuned:
             pairs.append((before.log_probs, after.log_probs))
             shutil.copy(str(corpus / "dict.ltr.txt"), str(tmp_path))
             models, _, _ = checkpoint_utils.load_model_ensemble_and_task([name], arg_overrides={"data": str(tmp_path)})
-            assert models[0].w2v_encoder.proj.weight.shape == load(path)["model"]["w2v_encoder.proj.weight"].shape
+            assert models[0].w2v_encoder.proj.weight.shape == load(checkpoint)["model"]["w2v_encoder.proj.weight"].shape
         assert all(float((a - b).abs().max()) <= tolerance for a, b in pairs)
 
 

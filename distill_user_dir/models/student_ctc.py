@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 import torch
 from fairseq.models import FairseqEncoder, register_model
 from fairseq.models.hubert.hubert_asr import HubertCtc, HubertCtcConfig, HubertEncoder, Linear
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
 from distill_user_dir.checkpoints import HubertCheckpoint, hubert_in
@@ -72,7 +72,8 @@ class StudentCtc(HubertCtc):
         if not getattr(task.cfg, "fine_tuning", False):
             raise ValueError("model student_ctc needs task.fine_tuning=true")
         encoder = CtcEncoder(cfg, task)
-        cfg.w2v_args = encoder.w2v_model.configs
+        with open_dict(cfg):  # omegaconf 2.0 refuses a dict's keys otherwise
+            cfg.w2v_args = encoder.w2v_model.configs
         return cls(cfg, encoder)
 
     def get_logits(self, net_output: Dict[str, Tensor]) -> Tensor:

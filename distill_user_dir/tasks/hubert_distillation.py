@@ -7,11 +7,11 @@ from typing import Any, List, Optional
 import torch
 from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
-from omegaconf import II, MISSING
+from omegaconf import II, MISSING, open_dict
 
 from distill_user_dir.dataset import DistillationDataset
 from distill_user_dir.initialisation import initialise
-from distill_user_dir.manifest import check_audio, check_labels, check_sizes, read_manifest
+from distill_user_dir.manifest import check_audio, check_kept, check_labels, check_sizes, read_manifest
 from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
@@ -76,7 +76,8 @@ class HubertDistillationTask(HubertPretrainingTask):
             cfg.teacher_embed_dim = whole.embed_dim
         model = super().build_model(cfg, from_checkpoint)
         if isinstance(model, StudentCtc) and not from_checkpoint:
-            cfg.w2v_args = model.cfg.w2v_args  # fairseq builds models from a copy of cfg, and saves the original
+            with open_dict(cfg):  # fairseq builds models from a copy of cfg, and saves the original
+                cfg.w2v_args = model.cfg.w2v_args
         if isinstance(model, StudentHubert) and distilling:
             self.teacher = self.prepare_teacher(model, whole, cfg)
         return model
@@ -107,6 +108,7 @@ class HubertDistillationTask(HubertPretrainingTask):
         labels = [f"{self.get_label_dir()}/{split}.{label}" for label in cfg.labels]
         for path in labels:
             check_labels(manifest, path)
+        check_kept(manifest, cfg.min_sample_size or 0, cfg.max_keep_size)
         check_sizes(manifest, SHORTEST, cfg.min_sample_size or 0)
         if cfg.check_audio:
             check_audio(manifest, cfg.sample_rate)

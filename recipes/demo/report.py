@@ -46,9 +46,9 @@ def plot(rows: List[Dict[str, Any]], path: str) -> None:
         axes.errorbar(row["parameters"] / 1e6, row["wer"], yerr=spread, fmt="o", capsize=4)
         axes.annotate(row["name"], (row["parameters"] / 1e6, row["wer"]), xytext=(8, 4), textcoords="offset points")
     axes.set(xlabel="parameters (millions)", ylabel="word error rate (%)", title="Distillation on synthesised digits")
-    axes.set_xscale("log")
+    axes.margins(x=0.2)
     axes.set_ylim(bottom=0)
-    axes.margins(x=0.3)
+    axes.set_xlim(left=0)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

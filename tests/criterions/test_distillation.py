@@ -82,7 +82,8 @@ def test_logs_of_layers_sum_up(built):
 
 def trainer(checkpoint, update_freq):
     sgd = {"optimizer._name": "sgd", "+optimizer.momentum": 0, "~optimizer.adam_betas": "'(0.9,0.98)'"}
-    sgd.update({"~optimizer.adam_eps": "1e-06", "optimizer.weight_decay": 0, "optimization.lr": "[1.0]"})
+    sgd.update({"optimization.lr": "[1.0]", "lr_scheduler.warmup_updates": 0})  # else the first update has rate 0
+    sgd.update({"~optimizer.adam_eps": "1e-06", "optimizer.weight_decay": 0, "+optimizer.lr": "[1.0]"})
     sgd.update({"optimization.clip_norm": 0, "optimization.update_freq": f"[{update_freq}]"})
     cfg, task, model, criterion = setup(checkpoint, **sgd)
     made = Trainer(cfg, task, model, criterion)

@@ -87,7 +87,7 @@ def test_named_layers_start_from_the_teacher(checkpoints):
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        ({"init_layers": "[1]"}, r"model.init_layers: `.*` is \(.*32.*\) in the student and \(.*48.*\) in"),
+        ({"init_layers": "[1]"}, r"model.init_layers: `.*` is \(48.*\) in the student and \(96.*\) in"),
         ({"init_pos_conv": "true"}, r"model.init_pos_conv: `.*` is \(.*\) in the student and \(.*\) in"),
         ({"init_feature_extractor": "true"}, r"model.init_feature_extractor: `.*` is \(24.*\) in the student and \(32"),
         ({"init_layers": "[1,2,3,1]"}, r"model.init_layers=\[1, 2, 3, 1\]: the student has only 3 layers"),

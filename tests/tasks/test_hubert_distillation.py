@@ -96,7 +96,7 @@ BAD_DATA = [
         {"task.min_sample_size": 0},
         ["train.tsv:3", "train/001.wav", "399", "400", "task.min_sample_size=400"],
     ),
-    (nothing, {"task.min_sample_size": 20000}, ["train.tsv", "20000"]),
+    (nothing, {"task.min_sample_size": 20000}, ["valid.tsv", "9000 to 10000", "task.min_sample_size=20000"]),
     (nothing, {"task.teacher_path": "/none/teacher.pt"}, ["/none/teacher.pt", "no such file"]),
     (nothing, {"task.teacher_path": "null"}, ["task.teacher_path"]),
     (nothing, {"model.layer_map": "[1,2,9]"}, ["model.layer_map", "9", "1 to 3"]),
