@@ -18,7 +18,7 @@ def original(request, checkpoints):
 
 def changed(path, tmp_path, change):
     """A copy of a checkpoint after `change(state)`."""
-    state = torch.load(path, weights_only=False)
+    state = torch.load(path, weights_only=True)
     change(state)
     target = str(tmp_path / "changed.pt")
     torch.save(state, target)
@@ -85,7 +85,7 @@ class Trap:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickled_code_is_not_run(checkpoints, tmp_path, place, zipped):
     path, target = tmp_path / "trap.pt", tmp_path / "ran"
-    state = torch.load(checkpoints("tiny"), weights_only=False)
+    state = torch.load(checkpoints("tiny"), weights_only=True)
     if place == "top":
         state = Trap(target)
     else:
@@ -98,7 +98,7 @@ def test_pickled_code_is_not_run(checkpoints, tmp_path, place, zipped):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_truncated(checkpoints, tmp_path, zipped):
     whole, path = tmp_path / "whole.pt", tmp_path / "cut.pt"
-    torch.save(torch.load(checkpoints("tiny"), weights_only=False), str(whole), _use_new_zipfile_serialization=zipped)
+    torch.save(torch.load(checkpoints("tiny"), weights_only=True), str(whole), _use_new_zipfile_serialization=zipped)
     content = whole.read_bytes()
     size = len(content)
     for length in [0, 1, 2, 3, 5, 11, 64, 100, 500, 1000, 4000, 10000, size // 3, size // 2, size - 1000, size - 30]:
