@@ -27,7 +27,8 @@ class StudentOutput(NamedTuple):
 class Student(nn.Module):
     """An encoder, and the output layer of a fine-tuned one; in eval mode as `load_student` gives it.
 
-    sample_rate: of the audio it wants, in Hz; symbols: the output units of a fine-tuned model by index, 0 = blank.
+    sample_rate: of the audio it wants, in Hz; symbols: the output units of a fine-tuned model by index, 0 being
+    blank; fairseq's special ones have no letters.
     """
 
     def __init__(self, encoder: nn.Module, proj: Optional[nn.Module], symbols: List[str]):
@@ -60,7 +61,7 @@ class Student(nn.Module):
             raise ValueError("this student was not fine-tuned: it has features, but no letters")
         words = []
         for path in self(waveforms, lengths).log_probs.argmax(-1):
-            units = [self.symbols[i] for i in path.unique_consecutive().tolist() if i != 0]
+            units = [self.symbols[i] for i in path.unique_consecutive().tolist()]
             words.append("".join(units).replace("|", " ").strip())
         return words
 
@@ -78,5 +79,5 @@ def load_student(path: str) -> Student:
             raise CheckpointError(f"{path}: fine-tuned, but its output layer and its dictionary do not fit together")
         proj = nn.Linear(weight.size(1), weight.size(0))
         proj.load_state_dict({"weight": weight, "bias": bias})
-        symbols = list(dictionary.symbols)
+        symbols = [""] * dictionary.nspecial + list(dictionary.symbols[dictionary.nspecial :])
     return Student(encoder, proj, symbols).eval()
