@@ -9,7 +9,7 @@ import os
 import pickle
 import struct
 import zipfile
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from distill_user_dir import compat  # noqa: F401  (makes torch.load safe, and fairseq's Dictionary known to it)
+from distill_user_dir.conv_layers import parse_conv_layers
 
 ENCODER_PREFIX = "w2v_encoder.w2v_model."
 PRETRAINED = ("hubert", "student_hubert")
@@ -57,7 +58,28 @@ def load(path: str) -> Dict[str, Any]:
         raise CheckpointError(f"{path}: no fairseq checkpoint: it has no `model` state dict")
     if not all(isinstance(value, Tensor) for value in state["model"].values()):
         raise CheckpointError(f"{path}: `model` holds something else than tensors")
+    _check_conv_layers(path, [state.get("cfg"), state.get("args")])
     return state
+
+
+def _check_conv_layers(path: str, nodes: List[Any]) -> None:
+    """Every `conv_feature_layers` in the configs, at any depth and of any model, is no code: fairseq evaluates it."""
+    seen = set()  # a pickle's containers may hold each other
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        node = vars(node) if isinstance(node, argparse.Namespace) else node
+        if isinstance(node, (list, tuple)):
+            nodes.extend(node)
+        elif isinstance(node, dict):
+            nodes.extend(node.values())
+            try:
+                if node.get("conv_feature_layers") is not None:
+                    parse_conv_layers(node["conv_feature_layers"])
+            except ValueError as error:
+                raise CheckpointError(f"{path}: {error}") from None
 
 
 def _refusal(message: str) -> str:

@@ -143,6 +143,17 @@ def test_code_in_the_config_is_not_run(original, tmp_path):
     assert not target.exists()
 
 
+def test_code_in_another_models_config_is_refused_by_load(checkpoints, tmp_path):
+    """fairseq's own `hubert_ctc` would evaluate what its `w2v_args` say; they may even hold themselves."""
+    inner = {"model": {"_name": "hubert", "conv_feature_layers": "[(32,10,5)] + [exit()]"}, "task": {}}
+    inner["again"] = inner
+
+    def change(state):
+        state["cfg"]["model"] = {"_name": "hubert_ctc", "w2v_args": argparse.Namespace(deeper=[inner])}
+
+    refused(changed(checkpoints("tiny"), tmp_path, change), "conv_feature_layers", call=load)
+
+
 @pytest.mark.parametrize(
     "key, value, told",
     [
