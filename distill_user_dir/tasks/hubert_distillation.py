@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 import torch
 from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
-from omegaconf import II, MISSING, open_dict
+from omegaconf import II, OmegaConf, open_dict
 
 from distill_user_dir.dataset import DistillationDataset
 from distill_user_dir.initialisation import initialise
@@ -43,6 +43,9 @@ class HubertDistillationConfig(HubertPretrainingConfig):
         default=False,
         metadata={"help": "keep data workers over epochs; they would go on with the crops of the first epoch"},
     )
+    reuse_dataloader: bool = field(
+        default=False, metadata={"help": "as persistent_workers, which fairseq 0.12.2 always sets where this is true"}
+    )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
 
@@ -65,7 +68,7 @@ class HubertDistillationTask(HubertPretrainingTask):
         distilling = cfg._name == "student_hubert" and not from_checkpoint
         whole = None
         if distilling:
-            if self.cfg.teacher_path in (None, "", MISSING):
+            if OmegaConf.is_missing(self.cfg, "teacher_path") or not self.cfg.teacher_path:
                 raise ValueError("task.teacher_path is not set: name the checkpoint of the HuBERT to distil")
             whole = load_whole(self.cfg.teacher_path, self.cfg.teacher_valid_statistics)
             if cfg.teacher_embed_dim not in (0, whole.embed_dim):

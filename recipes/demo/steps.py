@@ -11,6 +11,7 @@ from typing import List, NamedTuple, Optional
 
 UPDATE = re.compile(r"(?:\w|-)*loss=([\d.]+).*?num_updates=(\d+)")
 VALID = re.compile(r"\[valid\].*? \| loss ([\d.]+)(?:.*? \| wer ([\d.]+))?.* \| num_updates (\d+)")
+BAR = re.compile(r"^(\S[^:|]*):\s+(\d+)%\|")  # of tqdm, whose carriage returns arrive as line ends
 
 
 class Step(NamedTuple):
@@ -46,9 +47,11 @@ def run(command: str, log_path: str, root: str) -> None:
         for line in process.stdout:
             log.write(line)
             log.flush()
-            shown = progress(line)
+            shown, bar = progress(line), BAR.match(line)
             if shown:
                 print(shown, flush=True)
+            elif bar and sys.stdout.isatty():
+                print(f"  {bar.group(1)}: {bar.group(2)}%", end="\r", flush=True)
     if process.wait() != 0:
         with open(log_path, encoding="utf-8") as log:
             tail = log.readlines()[-15:]

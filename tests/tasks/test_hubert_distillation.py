@@ -5,7 +5,6 @@ import pytest
 import soundfile
 import torch
 from fairseq import tasks
-from fairseq.data.iterators import EpochBatchIterator
 
 from tests.helpers import distill_overrides, finetune_overrides, listed, recipe, train, write_corpus
 
@@ -148,11 +147,16 @@ def test_label_file_of_wrong_length(data, tmp_path, checkpoints, wrong):
     refused(lambda: train("finetune", "laptop", overrides), told)
 
 
-def dataset(folder, name, overrides, split):
+def loaded(folder, name, overrides, split):
+    """A recipe's task with one split loaded."""
     cfg = recipe(folder, name, *listed(overrides))
     task = tasks.setup_task(cfg.task)
     task.load_dataset(split)
-    return task.datasets[split]
+    return task
+
+
+def dataset(*args):
+    return loaded(*args).datasets[args[-1]]
 
 
 def recorded(corpus, split, index):
@@ -182,30 +186,29 @@ def test_fine_tuning_and_validation_see_whole_raw_utterances(corpus, kind, split
         assert collated["target_lengths"].tolist() == [len(text[i]) for i in ids]
 
 
-def batches(found, workers, epoch):
-    """Batches of an epoch, through fairseq's own iterator."""
-    sampler = [[0, 1, 2], [3, 4], [7, 5, 6], [8, 9]]
-    iterator = EpochBatchIterator(found, found.collater, sampler, seed=7, num_workers=workers, epoch=epoch)
-    epoch_iterator = iterator.next_epoch_itr(shuffle=False)
-    return [(b["id"].tolist(), b["net_input"]["source"]) for b in epoch_iterator]
+def epochs(task, workers):
+    """Batches of two epochs, (ids, audio) each, as the trainer gets them."""
+    iterator = task.get_batch_iterator(task.datasets["train"], max_sentences=3, seed=7, num_workers=workers)
+    found = [list(iterator.next_epoch_itr(shuffle=False)) for _ in range(2)]
+    return [[(b["id"].tolist(), b["net_input"]["source"]) for b in epoch] for epoch in found]
 
 
 def test_crops_depend_on_seed_epoch_and_utterances_alone(corpus):
     overrides = distill_overrides("/none", corpus, "/none", **CROPPING)
-    found = dataset("distill", "laptop", overrides, "train")
     np.random.seed(1)
-    here = batches(found, 0, 3)
+    first, second = epochs(loaded("distill", "laptop", overrides, "train"), workers=0)
     np.random.seed(2)
-    there = batches(found, 2, 3)
-    assert [ids for ids, _ in here] == [ids for ids, _ in there]
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(here, there))
-    for ids, source in here:
+    for here, there in zip((first, second), epochs(loaded("distill", "laptop", overrides, "train"), workers=2)):
+        assert [ids for ids, _ in here] == [ids for ids, _ in there]
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(here, there))
+    for ids, source in first:
         assert source.size(1) == 8000
         for i, row in zip(ids, source):
-            assert sum(torch.equal(row, window) for window in recorded(corpus, "train", i).unfold(0, 8000, 1)) == 1
-    other_seed = dataset("distill", "laptop", dict(overrides, **{"common.seed": 2}), "train")
-    for different in (batches(found, 0, 4), batches(other_seed, 0, 3)):
-        assert not any(torch.equal(a, b) for (_, a), (_, b) in zip(here, different))
+            windows = recorded(corpus, "train", i).unfold(0, 8000, 1)
+            assert torch.equal(windows[int((windows[:, 0] == row[0]).int().argmax())], row)
+    other_seed = epochs(loaded("distill", "laptop", dict(overrides, **{"common.seed": 2}), "train"), workers=0)[0]
+    for different in (second, other_seed):
+        assert not any(torch.equal(a, b) for (_, a), (_, b) in zip(first, different))
 
 
 def test_crops_of_padded_batches_are_bounded(corpus):

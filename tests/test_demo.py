@@ -1,0 +1,92 @@
+"""The demo: its steps are resumed and not repeated, and the whole chain runs once, small, by its own commands."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import steps
+from steps import Step, run_steps
+
+from tests.helpers import ROOT, environment
+
+
+def appending(path, *words):
+    """A command that adds a line for each word to a file."""
+    code = f"open({str(path)!r}, 'a').write({' '.join(words)!r} + chr(10))"
+    return f'"{sys.executable}" -c "{code}"'
+
+
+def test_done_steps_are_skipped_and_changed_ones_begin_anew(tmp_path):
+    log, folder = tmp_path / "log", tmp_path / "made"
+
+    def chain(second):
+        return [Step("first", [appending(log, "first")], None), Step("second", [appending(log, second)], str(folder))]
+
+    run_steps(chain("old"), str(tmp_path), str(tmp_path))
+    run_steps(chain("old"), str(tmp_path), str(tmp_path))
+    assert log.read_text().split() == ["first", "old"]
+    folder.mkdir()
+    run_steps(chain("new"), str(tmp_path), str(tmp_path))
+    assert log.read_text().split() == ["first", "old", "new"]
+    assert not folder.exists()  # what the old command had made
+
+
+def test_a_failed_step_ends_the_run_and_goes_on_in_what_it_has(tmp_path, capsys):
+    folder, ready = tmp_path / "made", tmp_path / "ready"
+    code = f"import os, sys; os.makedirs({str(folder)!r}, exist_ok=True); print('half way')"
+    code += f"; sys.exit(0 if os.path.exists({str(ready)!r}) else 3)"
+    chain = [Step("only", [f'"{sys.executable}" -c "{code}"'], str(folder))]
+    with pytest.raises(SystemExit, match="(?s)half way.*status 3.*only.log"):
+        run_steps(chain, str(tmp_path), str(tmp_path))
+    (folder / "checkpoint").write_text("kept")
+    ready.write_text("")
+    run_steps(chain, str(tmp_path), str(tmp_path))
+    assert (folder / "checkpoint").read_text() == "kept"
+
+
+def test_progress_shows_updates_and_validation():
+    line = "[x][train_inner][INFO] - epoch 001:     50 / 130 loss=1.297, cosine=0.3, ups=0.71, num_updates=50, lr=0.001"
+    assert steps.progress(line) == "  update 50: loss 1.297"
+    line = "[x][valid][INFO] - epoch 001 | valid on 'valid' subset | loss 21.9 | uer 25.6 | wer 79.9 | num_updates 100"
+    assert steps.progress(line) == "  update 100: validation loss 21.9, WER 79.9"
+    assert steps.progress("a warning") == ""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder of a small demo, and what the second call of it printed."""
+    out = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, str(ROOT / "recipes" / "demo" / "run.py"), "--out", str(out)]
+    command += ["--train", "24", "--updates", "2"]
+    printed = []
+    for _ in range(2):
+        done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout[-4000:]
+        printed.append(done.stdout)
+    return out, printed
+
+
+def test_demo_gives_three_rows_of_all_utterances(demo):
+    out, printed = demo
+    rows = json.loads((out / "results.json").read_text())
+    assert [row["name"] for row in rows] == ["teacher", "distilled", "undistilled"]
+    lines = len((out / "data" / "test.tsv").read_text().splitlines()) - 1
+    for row in rows:
+        assert row["utterances"] == row["utterances_scored"] == lines == 8
+        assert row["wer"] >= 0 and row["rtf"] > 0
+        assert row["name"] in printed[0]
+    assert rows[1]["parameters"] == rows[2]["parameters"] < rows[0]["parameters"] / 4
+    assert (out / "wer_vs_size.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_is_not_done_twice(demo):
+    _, printed = demo
+    assert printed[0].count("$ ") > 14 and printed[1].count("$ ") == 0
+    assert printed[1].count("done before") == printed[0].count(" took ") == 14
+
+
+def test_undistilled_gets_the_updates_of_both_phases(demo):
+    out, _ = demo
+    log = (out / "logs" / "ctc-undistilled.log").read_text()
+    assert "num_updates: 4 >= max_update: 4" in log
