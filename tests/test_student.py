@@ -120,7 +120,7 @@ def test_refusals(distilled, fine_tuned, tmp_path):
     student = load_student(distilled)
     with pytest.raises(ValueError, match="399 samples are too few"):
         student(torch.zeros(2, 8000), torch.tensor([8000, 399]))
-    state = torch.load(fine_tuned, weights_only=False)
+    state = torch.load(fine_tuned, weights_only=True)
     del state["task_state"]
     torch.save(state, str(tmp_path / "changed.pt"))
     with pytest.raises(CheckpointError, match="changed.pt: .*dictionary"):

@@ -127,7 +127,7 @@ def errors(model, task, i):
 
 
 def changed(path, tmp_path, change):
-    state = torch.load(path, weights_only=False)
+    state = torch.load(path, weights_only=True)
     change(state["model"])
     torch.save(state, str(tmp_path / "start.pt"))
     return tmp_path / "start.pt"
