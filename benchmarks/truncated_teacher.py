@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from distill_user_dir.losses.regression import regression
-from distill_user_dir.models.student_hubert import StudentHubert, StudentHubertConfig
+from distill_user_dir.models.student_hubert import StudentHubert, student_config
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.teacher import Teacher
 
@@ -52,10 +52,8 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=4, help="the last teacher layer needed, of 12 (4)")
     args = parser.parse_args()
     torch.manual_seed(1)
-    config = OmegaConf.merge(
-        OmegaConf.structured(StudentHubertConfig),
-        {"label_rate": 50, "encoder_layers": 2, "layer_map": [args.layer], "prediction_head": "expand-last"},
-        {"teacher_embed_dim": 768},
+    config = student_config(
+        {"encoder_layers": 2, "layer_map": [args.layer], "prediction_head": "expand-last", "teacher_embed_dim": 768}
     )
     student = StudentHubert(config, TASK)
     cut, whole = (

@@ -12,6 +12,7 @@ import zipfile
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
+from fairseq.data.dictionary import Dictionary
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from distill_user_dir import compat  # noqa: F401  (makes torch.load safe, and fairseq's Dictionary known to it)
 from distill_user_dir.conv_layers import parse_conv_layers
+from distill_user_dir.criterions.distillation import DistillationCriterionConfig
 
 ENCODER_PREFIX = "w2v_encoder.w2v_model."
 PRETRAINED = ("hubert", "student_hubert")
@@ -32,7 +34,7 @@ class HubertCheckpoint(NamedTuple):
     """A HuBERT, or the one inside a fine-tuned model.
 
     name: the registered model, `hubert` or `student_hubert`; model, task: its configs as plain dicts;
-    state: its state dict; fine_tuned: whether the file was a fine-tuned one.
+    state: its state dict; fine_tuned: whether the file was a fine-tuned one; dictionaries: of its label sets, if kept.
     """
 
     path: str
@@ -41,6 +43,7 @@ class HubertCheckpoint(NamedTuple):
     task: Dict[str, Any]
     state: Dict[str, Tensor]
     fine_tuned: bool
+    dictionaries: Optional[List[Dictionary]] = None
 
 
 def load(path: str) -> Dict[str, Any]:
@@ -121,7 +124,18 @@ def hubert_in(path: str, state: Optional[Dict[str, Any]] = None) -> HubertCheckp
     if name not in PRETRAINED:
         raise CheckpointError(f"{path}: no HuBERT but a model `{name}`; expected {' or '.join(PRETRAINED)}")
     weights = {key[len(prefix) :]: value for key, value in state["model"].items() if key.startswith(prefix)}
-    return HubertCheckpoint(path, name, configs["model"], configs["task"], weights, fine_tuned)
+    return HubertCheckpoint(
+        path, name, configs["model"], configs["task"], weights, fine_tuned, _dictionaries(path, state)
+    )
+
+
+def _dictionaries(path: str, state: Dict[str, Any]) -> Optional[List[Dictionary]]:
+    """The dictionaries of the label sets in `task_state`, or None; that of a fine-tuned model is of its letters."""
+    task_state = state.get("task_state")
+    found = task_state.get("dictionaries") if isinstance(task_state, dict) else None
+    if found is not None and not (isinstance(found, list) and all(isinstance(d, Dictionary) for d in found)):
+        raise CheckpointError(f"{path}: the dictionaries in its task_state are no list of dictionaries")
+    return found or None
 
 
 def typed_configs(checkpoint: HubertCheckpoint, model_config: type, overrides: Dict[str, Any]) -> DictConfig:
@@ -138,8 +152,10 @@ def typed_configs(checkpoint: HubertCheckpoint, model_config: type, overrides: D
             merged[key] = OmegaConf.merge(OmegaConf.structured(config), known)
         except OmegaConfBaseException as error:
             raise _misfit(checkpoint.path, key, error) from None
+    merged["criterion"] = OmegaConf.structured(DistillationCriterionConfig)  # for students older than its fields
     try:
-        return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(merged), resolve=True, enum_to_str=True))
+        resolved = OmegaConf.to_container(OmegaConf.create(merged), resolve=True, enum_to_str=True)
+        return OmegaConf.create({key: resolved[key] for key in ("model", "task")})
     except OmegaConfBaseException as error:
         raise _misfit(checkpoint.path, "model or task", error) from None
 

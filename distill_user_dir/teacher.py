@@ -1,34 +1,46 @@
 """The teacher: frozen, in eval mode, cut off behind the last layer that is needed, and never part of a student."""
 
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
 
 from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.modules.cluster_heads import CodebookHead
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.pretrained import build_hubert
 
 
 class TeacherOutput(NamedTuple):
-    """layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True where padded."""
+    """layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True where padded; x: (B, T, D), the output of the
+    last layer that was run (behind the final LayerNorm of a pre-LN teacher that was run to its end)."""
 
     layers: Dict[int, Tensor]
     padding_mask: Tensor
+    x: Tensor
 
 
 class Teacher:
     """Holds the model without being a module, so that neither a checkpoint nor data parallelism ever sees it."""
 
-    def __init__(self, model: LengthAwareHubert, layers: Sequence[int], name: str = "the teacher"):
-        """layers: those whose outputs are wanted, counted from 1. ValueError where the model has no such layer."""
+    def __init__(
+        self,
+        model: LengthAwareHubert,
+        layers: Sequence[int],
+        name: str = "the teacher",
+        head: Optional[CodebookHead] = None,
+    ):
+        """layers: those whose outputs are wanted, counted from 1. ValueError where the model has no such layer.
+        head: to its clusters, if these are wanted; they need all of its layers."""
         depth = len(model.encoder.layers)
         beyond = [layer for layer in layers if not 1 <= layer <= depth]
         if beyond:
             raise ValueError(f"model.layer_map asks for teacher layer {beyond[0]}, but {name} has layers 1 to {depth}")
         self.layers = sorted(set(layers))
+        self.last = depth if head is not None else max(self.layers)
         self.depth = depth
         self.model = model.eval().requires_grad_(False)
+        self.head = None if head is None else head.eval().requires_grad_(False)
 
     @classmethod
     def load(cls, path: str, layers: Sequence[int], valid_statistics: bool = True) -> "Teacher":
@@ -37,18 +49,25 @@ class Teacher:
 
     def truncate(self) -> "Teacher":
         """Drops the layers above the last one needed: they take memory and are never run."""
-        del self.model.encoder.layers[max(self.layers) :]
+        del self.model.encoder.layers[self.last :]
         return self
 
     def to(self, device: torch.device) -> "Teacher":
         self.model.to(device)
+        if self.head is not None:
+            self.head.to(device)
         return self
 
     @torch.no_grad()
     def __call__(self, source: Tensor, padding_mask: Optional[Tensor] = None) -> TeacherOutput:
         """(B, N) raw audio, (B, N) bool padding mask or None -> the wanted layers, in float32."""
-        encoded = self.model.encode(source.float(), padding_mask, keep=self.layers, last=max(self.layers))
-        return TeacherOutput(encoded.layers, encoded.padding_mask)
+        encoded = self.model.encode(source.float(), padding_mask, keep=self.layers, last=self.last)
+        return TeacherOutput(encoded.layers, encoded.padding_mask, encoded.x)
+
+    @torch.no_grad()
+    def clusters(self, output: TeacherOutput, frames: Tensor) -> List[Tensor]:
+        """The output, (B, T) bool -> for each label set (F, C), the cosines of the F frames chosen."""
+        return self.head(output.x[frames])
 
 
 def load_whole(path: str, valid_statistics: bool = True) -> LengthAwareHubert:

@@ -1,74 +1,207 @@
 """Criterion `distillation`: weighs the losses, logs them, and leaves their arithmetic to `losses/`."""
 
+import contextlib
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor
 
+from distill_user_dir.frame_labels import align, labelled_frames
+from distill_user_dir.losses.discriminative import TARGETS, agreement, hard_loss, soft_loss
 from distill_user_dir.losses.regression import DISTANCES, regression
+from distill_user_dir.padding import padding_mask
+
+COUNTED = ("discriminative", "agreement")  # means over the frames that the discriminative loss counts
+COUNTS = ("ntokens", "nsentences", "sample_size", "counted")
+HISTOGRAM = "_clusters_"
 
 
 @dataclass
 class DistillationCriterionConfig(FairseqDataclass):
-    regression_weight: float = field(default=1.0, metadata={"help": "weight of the regression loss (Wang et al.: 1)"})
+    regression_weight: float = field(
+        default=1.0, metadata={"help": "weight of the regression loss (Wang et al.: 1); 0: no heads for it either"}
+    )
     regression_distance: ChoiceEnum(list(DISTANCES)) = field(
         default="l1", metadata={"help": "distance of student and teacher, averaged over the feature dimension"}
     )
     cosine_weight: float = field(
         default=1.0, metadata={"help": "lambda, the weight of -log sigmoid(cosine) (Wang et al.: 1)"}
     )
+    discriminative_weight: float = field(
+        default=0.0, metadata={"help": "weight of the discriminative loss (Wang et al.: 1); 0: no head for it either"}
+    )
+    discriminative_head: ChoiceEnum(["codebook", "linear"]) = field(
+        default="codebook",
+        metadata={
+            "help": "codebook: cosines with the teacher's frozen cluster embeddings; linear: a Linear to the clusters"
+        },
+    )
+    discriminative_target: ChoiceEnum(list(TARGETS)) = field(
+        default="soft",
+        metadata={
+            "help": "soft: KL from the teacher's posterior; hard: cross-entropy to its likeliest cluster; "
+            "kmeans: cross-entropy to the frame labels in task.labels"
+        },
+    )
+    discriminative_frames: ChoiceEnum(["all", "masked", "unmasked"]) = field(
+        default="all", metadata={"help": "which frames the discriminative loss counts (HuBERT: masked)"}
+    )
+    student_temperature: float = field(
+        default=0.1, metadata={"help": "divides the student's logits (HuBERT: 0.1 for cosines; 1 suits a linear head)"}
+    )
+    teacher_temperature: float = field(default=0.1, metadata={"help": "divides the teacher's cosines (HuBERT: 0.1)"})
 
 
 @register_criterion("distillation", dataclass=DistillationCriterionConfig)
 class DistillationCriterion(FairseqCriterion):
     """Means over all valid frames of an update: it returns sums, and fairseq divides them by the frames of all
-    workers and batches."""
+    workers and batches.
+
+    The discriminative loss alone is a mean over the frames that it counts. Beside a regression both are divided by all
+    valid frames, since fairseq divides by one number: frames that do not count then add nothing.
+    """
 
     def __init__(self, cfg: DistillationCriterionConfig, task: Any):
         super().__init__(task)
+        for name in ("student_temperature", "teacher_temperature"):
+            if not cfg[name] > 0:
+                raise ValueError(f"criterion.{name}={cfg[name]:g}: a temperature is more than 0 (HuBERT: 0.1)")
         self.cfg = cfg
+        self.labelled = cfg.discriminative_weight > 0 and str(cfg.discriminative_target) == "kmeans"
+        self.validates_masked = cfg.discriminative_weight > 0 and str(cfg.discriminative_frames) != "all"
+        self.needs_teacher = cfg.regression_weight > 0 or cfg.discriminative_weight > 0 and not self.labelled
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """loss summed over the valid frames, their number, and what is logged of them."""
+        """The weighted sum of the losses, the number of frames to divide it by, and what is logged of them."""
+        net_input = sample["net_input"]
+        label_counts = None
+        if self.labelled:
+            label_counts = self.label_counts(sample).to(net_input["source"].device)
+        with self.masks(model, sample) as mask:
+            predicted = model(**net_input, mask=mask, label_counts=label_counts)
+        teacher = self.run_teacher(net_input) if self.needs_teacher else None
+        if teacher is not None:
+            check_frames(predicted.padding_mask, kept(teacher.padding_mask, label_counts, model))
+        frames, counted = int((~predicted.padding_mask).sum()), int(predicted.counted.sum())
+        size = frames if self.cfg.regression_weight > 0 else counted
+        log = {"ntokens": frames, "nsentences": predicted.counted.size(0), "sample_size": size, "counted": counted}
+        loss = 0.0
+        if self.cfg.regression_weight > 0:
+            loss = loss + self.cfg.regression_weight * self.regression(predicted, teacher, log)
+        if self.cfg.discriminative_weight > 0:
+            targets = self.targets(model, sample, predicted, teacher)
+            loss = loss + self.cfg.discriminative_weight * self.discriminative(predicted, targets, log)
+        log["loss"] = loss.detach()
+        return loss, size, log
+
+    @staticmethod
+    def label_counts(sample: Dict[str, Any]) -> Tensor:
+        """(B,) the labels of each utterance in this batch: the fewest of its label sets, as fairseq has it."""
+        counts = sample["target_lengths_list"]
+        least = counts[0]
+        for other in counts[1:]:
+            least = least.minimum(other)
+        return least
+
+    @contextlib.contextmanager
+    def masks(self, model: Any, sample: Dict[str, Any]) -> Iterator[bool]:
+        """Whether to mask: in training, and in a validation that counts masked or unmasked frames only.
+
+        Masks of training follow from the seed and the update, by which the trainer seeds torch; those of a validation
+        from the seed and the utterances.
+        """
+        if model.training or not self.validates_masked:
+            yield model.training
+            return
+        with utils.set_torch_seed(hash((self.task.cfg.seed, *sample["id"].tolist())) % 2**31):
+            yield True
+
+    def run_teacher(self, net_input: Dict[str, Tensor]) -> Any:
         if self.task.teacher is None:
             raise ValueError(
                 "there is no teacher: this model was rebuilt from its checkpoint, not built to be distilled"
             )
-        net_input = sample["net_input"]
-        predicted = model(**net_input, mask=model.training)
-        teacher = self.task.teacher.to(net_input["source"].device)(**net_input)
-        check_frames(predicted.padding_mask, teacher.padding_mask)
+        return self.task.teacher.to(net_input["source"].device)(**net_input)
+
+    def regression(self, predicted: Any, teacher: Any, log: Dict[str, Any]) -> Tensor:
+        """Mean over the predicted layers, summed over the valid frames."""
         valid = ~predicted.padding_mask
-        frames = int(valid.sum())
-        log = {"ntokens": frames, "nsentences": valid.size(0), "sample_size": frames, "distance": 0.0, "cosine": 0.0}
-        loss = 0.0
+        total, parts = 0.0, {"distance": 0.0, "cosine": 0.0}
         for target, layer in zip(predicted.targets, predicted.layers):
             sums = regression(
                 layer, teacher.layers[target], valid, str(self.cfg.regression_distance), self.cfg.cosine_weight
             )
-            loss = loss + sums["loss"] / len(predicted.targets)
+            total = total + sums["loss"] / len(predicted.targets)
             log[f"layer_{target}"] = sums["loss"].detach()
-            for part in ("distance", "cosine"):
-                log[part] = log[part] + sums[part] / len(predicted.targets)
-        loss = self.cfg.regression_weight * loss
-        log["loss"] = loss.detach()
-        return loss, frames, log
+            parts = {part: value + sums[part] / len(predicted.targets) for part, value in parts.items()}
+        log.update(parts, regression=total.detach())
+        return total
+
+    def targets(self, model: Any, sample: Dict[str, Any], predicted: Any, teacher: Any) -> List[Tensor]:
+        """For each label set: (F, C) cosines of the teacher, or (F,) long clusters; F counted frames."""
+        if self.labelled:
+            size = predicted.counted.size(1)
+            return [align(labels, size, model.feat2tar_ratio)[predicted.counted] for labels in sample["target_list"]]
+        cosines = self.task.teacher.clusters(teacher, predicted.counted)
+        soft = str(self.cfg.discriminative_target) == "soft"
+        return cosines if soft else [one.argmax(-1) for one in cosines]
+
+    def discriminative(self, predicted: Any, targets: List[Tensor], log: Dict[str, Any]) -> Tensor:
+        """Summed over the counted frames and over the label sets, as fairseq's HuBERT does."""
+        total, hits = 0.0, 0.0
+        for number, (logits, target) in enumerate(zip(predicted.clusters, targets)):
+            if target.dim() == 2:
+                temperatures = self.cfg.student_temperature, self.cfg.teacher_temperature
+                total = total + soft_loss(logits, target, *temperatures)
+                target = target.argmax(-1)
+            else:
+                total = total + hard_loss(logits, target, self.cfg.student_temperature)
+            right, log[f"{HISTOGRAM}{number}"] = agreement(logits, target)
+            hits = hits + right / len(targets)
+        log.update(discriminative=total.detach(), agreement=hits)
+        return total
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
-        """Means over the frames of all workers; no logarithm of 2 here, since these are no likelihoods."""
-        frames = sum(float(log.get("sample_size", 0)) for log in logging_outputs)
-        names = {name for log in logging_outputs for name in log} - {"ntokens", "nsentences", "sample_size"}
-        for name in sorted(names):
-            total = sum(float(log.get(name, 0)) for log in logging_outputs)
-            metrics.log_scalar(name, total / max(frames, 1.0), frames, round=4, priority=0 if name == "loss" else 10)
+        """Means over the frames of all workers; no logarithm of 2 here, since these are no likelihoods.
+
+        `agreement` is the share of the counted frames where the student's likeliest cluster is the teacher's (or the
+        label), `commonest` what always saying the commonest cluster would reach, over all batches of a report.
+        """
+
+        def total(name: str) -> Any:
+            return sum(log.get(name, 0) for log in logging_outputs)
+
+        names = {name for log in logging_outputs for name in log} - set(COUNTS)
+        histograms = sorted(name for name in names if name.startswith(HISTOGRAM))
+        for name in sorted(names - set(histograms)):
+            size = total("sample_size" if name == "loss" else "counted" if name in COUNTED else "ntokens")
+            value = float(total(name)) / max(float(size), 1.0)
+            metrics.log_scalar(name, value, float(size), round=4, priority=0 if name == "loss" else 10)
+        for name in histograms:
+            metrics.log_scalar_sum(name, total(name))
+        if histograms:
+            metrics.log_derived("commonest", lambda meters: commonest([meters[name].sum for name in histograms]))
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def commonest(histograms: List[Tensor]) -> float:
+    """(C,) counts for each label set -> the share of the commonest cluster, averaged over the sets."""
+    return round(sum(float(h.max()) / max(float(h.sum()), 1.0) for h in histograms) / len(histograms), 4)
+
+
+def kept(teacher: Tensor, label_counts: Optional[Tensor], model: Any) -> Tensor:
+    """(B, T) padding mask of the teacher -> with the frames that fairseq's alignment to frame labels leaves out."""
+    if label_counts is None:
+        return teacher
+    return padding_mask(labelled_frames((~teacher).sum(1), label_counts, model.feat2tar_ratio), teacher.size(1))
 
 
 def check_frames(student: Tensor, teacher: Tensor) -> None:

@@ -10,17 +10,20 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from distill_user_dir.conv_layers import num_frames, parse_conv_layers
+from distill_user_dir.frame_labels import labelled_frames
 from distill_user_dir.modules.conv_frontend import ConvFrontend
 from distill_user_dir.modules.span_mask import span_mask
 from distill_user_dir.padding import lengths_of, normalise_audio, padding_mask
 
 
 class Encoded(NamedTuple):
-    """x: (B, T, D), the output; layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True = padded."""
+    """x: (B, T, D), the output; layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True = padded; masked:
+    (B, T) bool, the frames that were masked, or None."""
 
     x: Tensor
     layers: Dict[int, Tensor]
     padding_mask: Tensor
+    masked: Optional[Tensor] = None
 
 
 def plain_config(cfg: Any) -> Any:
@@ -130,26 +133,29 @@ class LengthAwareHubert(HubertModel):
         mask: bool = False,
         keep: Collection[int] = (),
         last: Optional[int] = None,
+        label_counts: Optional[Tensor] = None,
     ) -> Encoded:
         """(B, N) raw audio, (B, N) bool padding mask or None -> Encoded.
 
         keep: the layers whose outputs are wanted, 1-based, as they leave the layer (a pre-LN model's final LayerNorm
-        is in `x` alone, and only where the last layer was run); last: the last layer that is run, all by default.
+        is in `x` alone, and only where the last layer was run); last: the last layer that is run, all by default;
+        label_counts: (B,) frame labels of each utterance, where frames without a label are to count as padding.
         """
         lengths = lengths_of(source, audio_padding)
         ragged = audio_padding is not None and bool(audio_padding.any())
         x = self.frontend(source, lengths if ragged else None)
         frames = self.num_frames(lengths)
+        if label_counts is not None:
+            frames = labelled_frames(frames, label_counts, self.feat2tar_ratio)
         padded = padding_mask(frames, x.size(1))
-        attended = padded if ragged else None
+        attended = padded if ragged or label_counts is not None else None
         if self.post_extract_proj is not None:
             x = self.post_extract_proj(x)
         x = self.dropout_input(x)
-        if mask:
-            x, _ = self.apply_mask(x, padded)
+        x, masked = self.apply_mask(x, padded) if mask else (x, None)
         last = len(self.encoder.layers) if last is None else last
         encoded = self.run_layers(self.encoder_input(x, attended), attended, last, keep)
-        return encoded._replace(padding_mask=padded)
+        return encoded._replace(padding_mask=padded, masked=masked)
 
     def forward(
         self, source: Tensor, padding_mask: Optional[Tensor] = None, mask: bool = False, **kwargs: Any

@@ -1,21 +1,28 @@
 """Task `hubert_distillation`: fairseq's `hubert_pretraining` with a teacher; with fine_tuning=true, its CTC sibling."""
 
 import logging
+import os
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
 import torch
+from fairseq.data.dictionary import Dictionary
 from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
 from omegaconf import II, OmegaConf, open_dict
 
+from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.clusters import Clusters, clusters_in
 from distill_user_dir.dataset import DistillationDataset
+from distill_user_dir.frame_labels import check_dictionaries, check_frame_labels
 from distill_user_dir.initialisation import initialise
 from distill_user_dir.manifest import check_audio, check_kept, check_labels, check_sizes, read_manifest
 from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
-from distill_user_dir.teacher import Teacher, load_whole
+from distill_user_dir.needs import Needs, settle
+from distill_user_dir.pretrained import build_hubert
+from distill_user_dir.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -65,30 +72,68 @@ class HubertDistillationTask(HubertPretrainingTask):
         self.teacher: Optional[Teacher] = None
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
-        distilling = cfg._name == "student_hubert" and not from_checkpoint
-        whole = None
-        if distilling:
-            if OmegaConf.is_missing(self.cfg, "teacher_path") or not self.cfg.teacher_path:
-                raise ValueError("task.teacher_path is not set: name the checkpoint of the HuBERT to distil")
-            whole = load_whole(self.cfg.teacher_path, self.cfg.teacher_valid_statistics)
-            if cfg.teacher_embed_dim not in (0, whole.embed_dim):
-                raise ValueError(
-                    f"model.teacher_embed_dim={cfg.teacher_embed_dim}, but {self.cfg.teacher_path} has "
-                    f"{whole.embed_dim}; leave it at 0"
-                )
-            cfg.teacher_embed_dim = whole.embed_dim
+        if cfg._name == "student_hubert" and not from_checkpoint:
+            return self.build_student(cfg)
         model = super().build_model(cfg, from_checkpoint)
         if isinstance(model, StudentCtc) and not from_checkpoint:
             with open_dict(cfg):  # fairseq builds models from a copy of cfg, and saves the original
                 cfg.w2v_args = model.cfg.w2v_args
-        if isinstance(model, StudentHubert) and distilling:
-            self.teacher = self.prepare_teacher(model, whole, cfg)
         return model
 
-    def prepare_teacher(self, student: StudentHubert, whole: LengthAwareHubert, cfg: Any) -> Teacher:
-        """The teacher for this student: depth, rate and frames checked, the student initialised from it, cut off."""
+    def build_student(self, cfg: Any) -> torch.nn.Module:
+        """A student and, where its losses need one, the teacher to run beside it (`self.teacher`).
+
+        What the student takes over from the teacher's sizes is written into `cfg`, and so into its checkpoints.
+        """
+        needs = Needs.of(cfg)
+        if needs.labels and not self.cfg.labels:
+            raise ValueError(
+                "criterion.discriminative_target=kmeans, but task.labels is empty: name the label files, "
+                "e.g. task.labels=[km] task.label_rate=50 (data=km50 in the recipes)"
+            )
+        if not needs.checkpoint:
+            settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
+            return super().build_model(cfg)
         path = self.cfg.teacher_path
-        teacher = Teacher(whole, student.targets, path)
+        if OmegaConf.is_missing(self.cfg, "teacher_path") or not path:
+            raise ValueError("task.teacher_path is not set: name the checkpoint of the HuBERT to distil")
+        checkpoint = hubert_in(path)
+        whole = build_hubert(checkpoint, valid_statistics=self.cfg.teacher_valid_statistics)
+        settle(cfg, "teacher_embed_dim", whole.embed_dim, path)
+        clusters = clusters_in(checkpoint) if needs.clusters else None
+        if clusters is not None:
+            self.settle_clusters(cfg, clusters, path)
+        elif needs.labels:
+            settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
+        student = super().build_model(cfg)
+        if clusters is not None and cfg.discriminative_head == "codebook":
+            student.cluster_head.codebook.copy_(clusters.head.codebook)
+        self.check_alignment(student, whole)
+        initialise(student, whole, cfg, path)
+        if needs.forward:
+            head = clusters.head if needs.posteriors else None
+            self.teacher = Teacher(whole, student.targets, path, head)
+            logger.info(f"teacher {path}: {self.teacher.depth} layers, run up to layer {self.teacher.last}")
+            self.teacher.truncate()
+        else:
+            logger.info(f"teacher {path}: not run, the losses do not need it")
+        return student
+
+    def settle_clusters(self, cfg: Any, clusters: Clusters, path: str) -> None:
+        """Sizes of the teacher's clusters into `cfg`; labels that are to be looked up in its codebook are its own."""
+        settle(cfg, "cluster_sizes", clusters.head.sizes, path)
+        settle(cfg, "codebook_dim", clusters.head.codebook.size(1), path)
+        if cfg.discriminative_target == "kmeans":
+            if clusters.symbols is None:
+                raise ValueError(
+                    f"{path} does not keep the dictionary of its labels, so that {self.get_label_dir()}'s cannot be "
+                    "compared with it; use criterion.discriminative_head=linear"
+                )
+            check_dictionaries(self.dictionaries, clusters.symbols, self.get_label_dir(), path)
+
+    def check_alignment(self, student: StudentHubert, whole: LengthAwareHubert) -> None:
+        """ValueError unless student and teacher make the same frames of the same audio, for every length."""
+        path = self.cfg.teacher_path
         if whole.sample_rate != student.sample_rate:
             raise ValueError(f"{path} wants {whole.sample_rate} Hz audio, task.sample_rate is {student.sample_rate}")
         lengths = torch.arange(0, 3 * student.sample_rate)
@@ -99,9 +144,14 @@ class HubertDistillationTask(HubertPretrainingTask):
                 f"model.conv_feature_layers: {at} samples give {int(ours[at])} frames of the student and "
                 f"{int(theirs[at])} of {path}; kernels and strides must give the same frames"
             )
-        initialise(student, whole, cfg, path)
-        logger.info(f"teacher {path}: {teacher.depth} layers, run up to layer {max(teacher.layers)}")
-        return teacher.truncate()
+
+    def load_dictionaries(self) -> List[Dictionary]:
+        """`{label_dir}/dict.{label}.txt` of every label set; ValueError where one is missing or malformed."""
+        for label in self.cfg.labels:
+            path = f"{self.get_label_dir()}/dict.{label}.txt"
+            if not os.path.isfile(path):
+                raise ValueError(f"{path}: no such dictionary; correct task.label_dir or task.labels, or make it")
+        return super().load_dictionaries()
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:
         """`{data}/{split}.tsv` and its label files, checked; ValueError names the file, the line and the way out."""
@@ -109,8 +159,10 @@ class HubertDistillationTask(HubertPretrainingTask):
         dicts = [self.target_dictionary] if cfg.fine_tuning else self.dictionaries
         manifest = read_manifest(f"{cfg.data}/{split}.tsv")
         labels = [f"{self.get_label_dir()}/{split}.{label}" for label in cfg.labels]
-        for path in labels:
+        for path, dictionary in zip(labels, dicts):
             check_labels(manifest, path)
+            if not cfg.fine_tuning:
+                check_frame_labels(manifest, path, dictionary, cfg.sample_rate, cfg.label_rate)
         check_kept(manifest, cfg.min_sample_size or 0, cfg.max_keep_size)
         check_sizes(manifest, SHORTEST, cfg.min_sample_size or 0)
         if cfg.check_audio:

@@ -7,7 +7,7 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 
 from distill_user_dir.checkpoints import hubert_in
-from distill_user_dir.models.student_hubert import StudentHubert, StudentHubertConfig
+from distill_user_dir.models.student_hubert import StudentHubert, student_config
 from distill_user_dir.modules.conv_frontend import group_norm_over_valid
 from distill_user_dir.pretrained import build_hubert
 from distill_user_dir.teacher import Teacher
@@ -83,7 +83,7 @@ def student_of(size, normalize):
     task["sample_rate"] = 16000
     cfg = dict(SIZES[size], label_rate=50, layer_map=[1, 2, 3], teacher_embed_dim=20)
     torch.manual_seed(3)
-    cfg = OmegaConf.merge(OmegaConf.structured(StudentHubertConfig), cfg)
+    cfg = student_config(cfg)
     return shake(StudentHubert(cfg, OmegaConf.create(task))).eval()
 
 

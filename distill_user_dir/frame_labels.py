@@ -1,0 +1,91 @@
+"""k-means labels and frames: aligned as fairseq's `HubertModel.forward_targets` does, and checked before training."""
+
+from typing import List, Sequence
+
+import torch
+from fairseq.data.dictionary import Dictionary
+from torch import Tensor
+
+from distill_user_dir.manifest import Manifest
+
+
+def labelled_frames(frames: Tensor, labels: Tensor, ratio: float) -> Tensor:
+    """(B,) frames, (B,) labels of each utterance, labels a frame -> (B,) frames that are kept.
+
+    As fairseq, an utterance whose labels end early loses its last frames; unlike fairseq, which trims a batch by its
+    longest, each by its own labels, so that padding changes nothing.
+    """
+    trimmed = (labels.double() / ratio).long().clamp(min=1)
+    return torch.where(ratio * frames > labels, trimmed, frames)
+
+
+def align(labels: Tensor, frames: int, ratio: float) -> Tensor:
+    """(B, L) labels -> (B, frames): that of frame t is number floor(t * ratio). Frames beyond the labels get the last."""
+    index = (torch.arange(frames, dtype=torch.double, device=labels.device) * ratio).long()
+    return labels[:, index.clamp(max=labels.size(1) - 1)].long()
+
+
+def expected_labels(samples: int, sample_rate: int, label_rate: float) -> int:
+    """Windows of 25 ms every 1 / label_rate seconds, as Kaldi's features and HuBERT's CNN have them."""
+    window, hop = 0.025 * sample_rate, sample_rate / label_rate
+    return int((samples - window) // hop) + 1 if samples >= window else 0
+
+
+def check_frame_labels(
+    manifest: Manifest, path: str, dictionary: Dictionary, sample_rate: int, label_rate: float
+) -> None:
+    """Every label is in the dictionary, and every utterance has as many as it has frames at `label_rate`, give or take
+    one. ValueError with the utterance, both numbers and the way out; the file has a line for each utterance."""
+    if label_rate <= 0:
+        raise ValueError(f"task.label_rate={label_rate:g}: {path} holds frame labels; say how many a second, 50 or 100")
+    counts = _counts(manifest, path, dictionary)
+    expected = [expected_labels(size, sample_rate, label_rate) for size in manifest.sizes]
+    off = [i for i, (found, due) in enumerate(zip(counts, expected)) if abs(found - due) > 1]
+    if not off:
+        return
+    rate = label_rate * sum(counts) / max(1, sum(expected))
+    if abs(rate / label_rate - 1) > 0.1 and len(off) > len(counts) // 2:
+        raise ValueError(
+            f"task.label_rate={label_rate:g}, but {path} has {sum(counts)} labels where that gives {sum(expected)}: "
+            f"about {rate:.1f} a second; correct the rate, or make the labels again"
+        )
+    i = off[0]
+    raise ValueError(
+        f"{path}:{i + 1}: {manifest.names[i]} has {counts[i]} labels, and its {manifest.sizes[i]} samples are "
+        f"{expected[i]} frames at task.label_rate={label_rate:g} ({len(off)} such utterances); "
+        "make manifest and labels from the same audio"
+    )
+
+
+def _counts(manifest: Manifest, path: str, dictionary: Dictionary) -> List[int]:
+    """Labels of each line; ValueError for the first one that the dictionary does not have."""
+    known = set(dictionary.symbols[dictionary.nspecial :])
+    counts = []
+    with open(path, encoding="utf-8") as lines:
+        for number, (name, line) in enumerate(zip(manifest.names, lines), 1):
+            labels = line.split()
+            unknown = set(labels) - known
+            if unknown:
+                raise ValueError(
+                    f"{path}:{number}: {name} has label {min(unknown)[:40]!r}, which is none of the {len(known)} in "
+                    "the dictionary beside it; make labels and dictionary with the same clusters"
+                )
+            counts.append(len(labels))
+    return counts
+
+
+def check_dictionaries(own: Sequence[Dictionary], teachers: Sequence[Sequence[str]], label_dir: str, path: str) -> None:
+    """ValueError unless the dictionaries list the teacher's clusters in the teacher's order, set by set."""
+    if len(own) != len(teachers):
+        raise ValueError(f"task.labels names {len(own)} label sets, and {path} was trained on {len(teachers)}")
+    for number, (dictionary, symbols) in enumerate(zip(own, teachers), 1):
+        mine, theirs = list(dictionary.symbols), list(symbols)
+        if mine == theirs:
+            continue
+        special = dictionary.nspecial
+        first = next((i for i, (a, b) in enumerate(zip(mine, theirs)) if a != b), min(len(mine), len(theirs)))
+        raise ValueError(
+            f"{label_dir}: dictionary {number} is not that of {path}: {len(mine) - special} labels and "
+            f"{len(theirs) - special}, the first difference in line {first - special + 1}; with "
+            "criterion.discriminative_head=codebook it has to be the teacher's own: copy that, or use the linear head"
+        )

@@ -1,0 +1,41 @@
+"""What the losses of a student need of its teacher and of the data, before either is loaded."""
+
+from typing import Any, NamedTuple
+
+
+class Needs(NamedTuple):
+    """labels: frame labels of a k-means label file; posteriors: the teacher's clusters of each frame; clusters: the
+    teacher's label embeddings; forward: the teacher is run; checkpoint: the teacher's file is read."""
+
+    labels: bool
+    posteriors: bool
+    clusters: bool
+    forward: bool
+    checkpoint: bool
+
+    @classmethod
+    def of(cls, cfg: Any) -> "Needs":
+        """From the config of a `student_hubert`. ValueError where there is no loss at all."""
+        if cfg.regression_weight < 0 or cfg.discriminative_weight < 0:
+            raise ValueError(
+                f"criterion.regression_weight={cfg.regression_weight:g} and "
+                f"criterion.discriminative_weight={cfg.discriminative_weight:g}: a weight is 0 or more"
+            )
+        regression, discriminative = cfg.regression_weight > 0, cfg.discriminative_weight > 0
+        if not regression and not discriminative:
+            raise ValueError("criterion.regression_weight=0 and criterion.discriminative_weight=0: there is no loss")
+        labels = discriminative and cfg.discriminative_target == "kmeans"
+        posteriors = discriminative and not labels
+        clusters = posteriors or discriminative and cfg.discriminative_head == "codebook"
+        forward = regression or posteriors
+        starts = bool(cfg.init_layers) or cfg.init_feature_extractor or cfg.init_pos_conv
+        return cls(labels, posteriors, clusters, forward, forward or clusters or starts)
+
+
+def settle(cfg: Any, field: str, value: Any, source: str) -> None:
+    """Writes a size read from `source` into `cfg`; ValueError where the recipe gave another one."""
+    given = cfg[field]
+    given = list(given) if isinstance(value, list) else given
+    if given and given != value:
+        raise ValueError(f"model.{field}={given}, but {source} has {value}; leave it out")
+    cfg[field] = value
