@@ -20,7 +20,7 @@ def labelled_frames(frames: Tensor, labels: Tensor, ratio: float) -> Tensor:
 
 
 def align(labels: Tensor, frames: int, ratio: float) -> Tensor:
-    """(B, L) labels -> (B, frames): that of frame t is number floor(t * ratio). Frames beyond the labels get the last."""
+    """(B, L) labels -> (B, frames) long: that of frame t is number floor(t * ratio), at most the last one."""
     index = (torch.arange(frames, dtype=torch.double, device=labels.device) * ratio).long()
     return labels[:, index.clamp(max=labels.size(1) - 1)].long()
 

@@ -101,18 +101,19 @@ def struct(values):
     return cfg
 
 
-def write_hubert(path, size="tiny", old=False, normalize=False, seed=0, **model):
-    """A HuBERT's checkpoint with random weights: nested `cfg`, or, if `old`, an `args` Namespace."""
+def write_hubert(path, size="tiny", old=False, normalize=False, seed=0, sets=(20,), **model):
+    """A HuBERT's checkpoint with random weights: nested `cfg`, or, if `old`, an `args` Namespace; `sets`: clusters."""
     cfg, task = hubert_configs(size, normalize, **model)
-    clusters = dictionary(range(20))
+    task["labels"] = [f"km{i}" for i in range(len(sets))]
+    dictionaries = [dictionary(range(clusters)) for clusters in sets]
     torch.manual_seed(seed)
-    network = shake(HubertModel(struct(cfg), struct(task), [clusters]), seed)
+    network = shake(HubertModel(struct(cfg), struct(task), dictionaries), seed)
     state = {
         "args": None,
         "cfg": {"common": {"seed": 1}, "model": cfg, "task": task},
         "model": network.state_dict(),
         "optimizer_history": [{"num_updates": 1, "optimizer_name": "FairseqAdam", "lr_scheduler_state": {}}],
-        "task_state": {"dictionaries": [clusters]},
+        "task_state": {"dictionaries": dictionaries},
         "extra_state": {"epoch": 1},
     }
     if old:
@@ -134,6 +135,17 @@ def batch(lengths, seed=0):
     source = torch.nn.utils.rnn.pad_sequence(audio, batch_first=True)
     padded = torch.tensor([[i >= length for i in range(max(lengths))] for length in lengths])
     return audio, source, padded
+
+
+def write_labels(folder, splits, clusters=20, rate=50, name="km", seed=0):
+    """{split}.{name} and dict.{name}.txt beside the manifests in `folder`: random labels, `rate` a second."""
+    random = np.random.RandomState(seed)
+    for split in splits:
+        lines = (folder / f"{split}.tsv").read_text().splitlines()[1:]
+        counts = [(int(line.split("\t")[1]) - 400) // (16000 // rate) + 1 for line in lines]
+        labels = [" ".join(map(str, random.randint(0, clusters, count))) for count in counts]
+        (folder / f"{split}.{name}").write_text("\n".join(labels) + "\n")
+    (folder / f"dict.{name}.txt").write_text("".join(f"{cluster} 1\n" for cluster in range(clusters)))
 
 
 WORDS = ("ONE", "TWO", "SIX", "TEN")
