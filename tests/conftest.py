@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
 
     def path(size, **options):
-        name = "-".join([size] + [f"{key}={value}" for key, value in sorted(options.items())])
+        name = re.sub(r"\W+", "_", f"{size} {sorted(options.items())}")
         if not (folder / f"{name}.pt").exists():
             write_hubert(folder / f"{name}.pt", size, **options)
         return str(folder / f"{name}.pt")

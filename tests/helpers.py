@@ -206,12 +206,12 @@ def run(command, cwd):
     return done.stdout
 
 
-def distill_overrides(teacher, data, save_dir, **more):
+def distill_overrides(teacher, folder, save_dir, **more):
     """Overrides of recipes/distill/laptop.yaml for a tiny student: two updates an epoch on the fixture's corpus."""
     paths = {
         "student": "demo",
         "common.user_dir": USER_DIR,
-        "task.data": data,
+        "task.data": folder,
         "task.teacher_path": teacher,
         "checkpoint.save_dir": save_dir,
     }

@@ -61,7 +61,9 @@ def test_padding_changes_no_posterior(checkpoints):
     teacher = Teacher(load_whole(path), [], path, clusters_in(hubert_in(path)).head)
     audio, source, padded = batch([16000, 9000, 24000])
     output = teacher(source, padded)
-    batched = [one.split((~output.padding_mask).sum(1).tolist()) for one in teacher.clusters(output, ~output.padding_mask)]
+    batched = [
+        one.split((~output.padding_mask).sum(1).tolist()) for one in teacher.clusters(output, ~output.padding_mask)
+    ]
     for i, utterance in enumerate(audio):
         alone = teacher(utterance.unsqueeze(0))
         for number, single in enumerate(teacher.clusters(alone, ~alone.padding_mask)):

@@ -68,8 +68,8 @@ class DistillationCriterion(FairseqCriterion):
     def __init__(self, cfg: DistillationCriterionConfig, task: Any):
         super().__init__(task)
         for name in ("student_temperature", "teacher_temperature"):
-            if not cfg[name] > 0:
-                raise ValueError(f"criterion.{name}={cfg[name]:g}: a temperature is more than 0 (HuBERT: 0.1)")
+            if not getattr(cfg, name) > 0:
+                raise ValueError(f"criterion.{name}={getattr(cfg, name):g}: a temperature is more than 0 (HuBERT: 0.1)")
         self.cfg = cfg
         self.labelled = cfg.discriminative_weight > 0 and str(cfg.discriminative_target) == "kmeans"
         self.validates_masked = cfg.discriminative_weight > 0 and str(cfg.discriminative_frames) != "all"
