@@ -13,7 +13,7 @@ import sys
 from typing import List
 
 import report
-from steps import Step, run_steps
+from steps import Runner, Step
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -28,20 +28,20 @@ def data_steps(out: str, train: int) -> List[Step]:
     steps = [Step("speech", [f"{tool}synthetic.py {speech} --grammar digits {sizes}"], speech)]
     for split in ("train", "valid", "test"):
         known = "" if split == "train" else f" --dict {data}/dict.ltr.txt"
-        steps.append(
-            Step(
-                f"manifest-{split}",
-                [
-                    f"{tool}tsv.py {speech}/{split} --dest {data} --name {split}",
-                    f"{tool}letters.py {data}/{split}.tsv --transcripts {speech}/{split}.trans.txt{known}",
-                ],
-                None,
-            )
-        )
+        commands = [
+            f"{tool}tsv.py {speech}/{split} --dest {data} --name {split}",
+            f"{tool}letters.py {data}/{split}.tsv --transcripts {speech}/{split}.trans.txt{known}",
+        ]
+        needs = ("speech",) if split == "train" else ("manifest-train",)
+        steps.append(Step(f"manifest-{split}", commands, None, needs))
+    manifests = tuple(step.name for step in steps[1:])
     features = [f"{tool}features.py {data} {split} {feats} --feature mfcc" for split in ("train", "valid")]
     kmeans = f"{tool}kmeans.py {feats} --splits train valid --clusters 50 --dest {data}"
     labelled = f"{tool}subset.py {data} train labelled --utterances {max(8, train // 8)}"
-    return steps + [Step("labelled", [labelled], None), Step("kmeans", features + [kmeans], feats)]
+    return steps + [
+        Step("labelled", [labelled], None, manifests),
+        Step("kmeans", features + [kmeans], feats, manifests),
+    ]
 
 
 def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
@@ -53,14 +53,13 @@ def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
     )
 
 
-def decode(out: str, row: str) -> Step:
-    results = f"{out}/decode/{row}"
-    command = (
+def decode(out: str, model: str, results: str) -> str:
+    """A decoding command for the best checkpoint in the folder `model`, on the test split."""
+    return (
         f"python -m distill_user_dir.infer --config-dir {ROOT}/recipes/decode --config-name viterbi common.cpu=true "
-        f"task.data={out}/data common_eval.path={out}/ctc-{row}/checkpoint_best.pt dataset.gen_subset=test "
+        f"task.data={out}/data common_eval.path={model}/checkpoint_best.pt dataset.gen_subset=test "
         f"decoding.results_path={results}"
     )
-    return Step(f"decode-{row}", [command], results)
 
 
 def schedule(updates: int) -> str:
@@ -72,52 +71,39 @@ def schedule(updates: int) -> str:
     )
 
 
+def teacher_step(out: str, updates: int) -> Step:
+    options = (
+        f"task.data={out}/data optimization.max_update={updates} lr_scheduler.warmup_updates={max(1, updates // 10)}"
+    )
+    return Step("teacher", [train("demo", "teacher", f"{out}/teacher", options)], f"{out}/teacher", ("kmeans",))
+
+
+def distil_options(out: str, updates: int) -> str:
+    """Data, teacher and schedule of a distillation."""
+    return (
+        f"task.data={out}/data task.teacher_path={out}/teacher/checkpoint_last.pt optimization.max_update={updates} "
+        f"lr_scheduler.warmup_updates={max(1, updates * 7 // 100)}"
+    )
+
+
 def model_steps(out: str, pretrain: int, distil: int, ctc: int) -> List[Step]:
     """Training and decoding of the three, for these numbers of updates; the undistilled gets those of both phases."""
-    data = f"task.data={out}/data"
-    teacher, student = f"{out}/teacher/checkpoint_last.pt", f"{out}/student/checkpoint_best.pt"
-    warmup = max(1, pretrain // 10)
-    steps = [
-        Step(
-            "teacher",
-            [
-                train(
-                    "demo",
-                    "teacher",
-                    f"{out}/teacher",
-                    f"{data} optimization.max_update={pretrain} lr_scheduler.warmup_updates={warmup}",
-                )
-            ],
-            f"{out}/teacher",
-        ),
-        Step(
-            "distil",
-            [
-                train(
-                    "distill",
-                    "laptop",
-                    f"{out}/student",
-                    f"student=demo {data} task.teacher_path={teacher} optimization.max_update={distil} "
-                    f"lr_scheduler.warmup_updates={max(1, distil * 7 // 100)}",
-                )
-            ],
-            f"{out}/student",
-        ),
-    ]
+    student = f"{out}/student/checkpoint_best.pt"
+    distillation = train("distill", "laptop", f"{out}/student", f"student=demo {distil_options(out, distil)}")
+    steps = [teacher_step(out, pretrain), Step("distil", [distillation], f"{out}/student", ("teacher",))]
     start = {
-        "teacher": (teacher, ctc, ""),
-        "distilled": (student, ctc, ""),
-        "undistilled": (student, distil + ctc, " model.no_pretrained_weights=true"),
+        "teacher": (f"{out}/teacher/checkpoint_last.pt", ctc, "", "teacher"),
+        "distilled": (student, ctc, "", "distil"),
+        "undistilled": (student, distil + ctc, " model.no_pretrained_weights=true", "distil"),
     }
     for row in ROWS:
-        path, updates, extra = start[row]
-        command = train(
-            "finetune",
-            "laptop",
-            f"{out}/ctc-{row}",
-            f"{data} dataset.train_subset=labelled model.w2v_path={path} {schedule(updates)}{extra}",
-        )
-        steps += [Step(f"ctc-{row}", [command], f"{out}/ctc-{row}"), decode(out, row)]
+        path, updates, extra, needed = start[row]
+        options = f"task.data={out}/data dataset.train_subset=labelled model.w2v_path={path} {schedule(updates)}{extra}"
+        command, results = train("finetune", "laptop", f"{out}/ctc-{row}", options), f"{out}/decode/{row}"
+        steps += [
+            Step(f"ctc-{row}", [command], f"{out}/ctc-{row}", (needed, "labelled")),
+            Step(f"decode-{row}", [decode(out, f"{out}/ctc-{row}", results)], results, (f"ctc-{row}",)),
+        ]
     return steps
 
 
@@ -138,7 +124,7 @@ def main() -> None:
     updates = args.updates * 3 if len(args.updates) == 1 else args.updates
     if len(updates) != 3:
         parser.error("--updates takes one number or three")
-    run_steps(data_steps(out, args.train) + model_steps(out, *updates), out, ROOT)
+    Runner(data_steps(out, args.train) + model_steps(out, *updates), out, ROOT).run()
     report.write(out, ROWS)
 
 

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import List, NamedTuple, Optional
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 UPDATE = re.compile(r"(?:\w|-)*loss=([\d.]+).*?num_updates=(\d+)")
 VALID = re.compile(r"\[valid\].*? \| loss ([\d.]+)(?:.*? \| wer ([\d.]+))?.* \| num_updates (\d+)")
@@ -16,11 +17,118 @@ BAR = re.compile(r"^(\S[^:|]*):\s+(\d+)%\|")  # of tqdm, whose carriage returns 
 
 class Step(NamedTuple):
     """name: of its log; commands: run one after the other in the repository's root; folder: what it writes, taken
-    away before it starts anew because its commands, or those of a step before it, have changed."""
+    away before it starts anew because its commands, or those of a step it needs, have changed; needs: names of steps
+    that come before it in the list."""
 
     name: str
     commands: List[str]
     folder: Optional[str]
+    needs: Tuple[str, ...] = ()
+
+
+class Runner:
+    """Runs what is not done yet, up to `jobs` steps at a time.
+
+    Two markers in OUT/logs hold all commands that led to a step's result, its own and those of the steps it needs:
+    `started` and `done`. Where `done` is the same, the step is skipped; where only `started` is, it goes on in what it
+    has written. `done` is followed by the seconds that the step took.
+    """
+
+    def __init__(self, steps: List[Step], out: str, root: str, jobs: int = 1):
+        self.steps, self.out, self.root, self.jobs = steps, out, root, jobs
+        self.histories = histories(steps)
+        self.running: List[subprocess.Popen] = []
+        os.makedirs(f"{out}/logs", exist_ok=True)
+
+    def marker(self, step: Step, kind: str) -> str:
+        return f"{self.out}/logs/{step.name}.{kind}"
+
+    def is_done(self, step: Step) -> bool:
+        return read(self.marker(step, "done")) == self.histories[step.name]
+
+    def seconds(self) -> Dict[str, float]:
+        """What the steps that are done have taken."""
+        done = [step for step in self.steps if self.is_done(step)]
+        return {step.name: float(read(self.marker(step, "seconds")) or 0) for step in done}
+
+    def run(self, after: Optional[Callable[[Step, List[Step]], None]] = None) -> None:
+        """All steps; `after` is called with each one that has just been run, and those that are left."""
+        waiting, finished, futures = list(self.steps), set(), {}
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                while waiting or futures:
+                    for step in list(waiting):
+                        if finished.issuperset(step.needs) and self.is_done(step):
+                            print(f"[{step.name}] done before", flush=True)
+                            finished.add(step.name)
+                            waiting.remove(step)
+                        elif finished.issuperset(step.needs) and len(futures) < self.jobs:
+                            futures[pool.submit(self.run_step, step)] = step
+                            waiting.remove(step)
+                    for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                        step = futures.pop(future)
+                        future.result()
+                        finished.add(step.name)
+                        if after is not None:
+                            after(step, waiting + list(futures.values()))
+            except BaseException:
+                for process in self.running:
+                    process.terminate()
+                raise
+
+    def run_step(self, step: Step) -> None:
+        print(f"\n[{step.name}]", flush=True)
+        history = self.histories[step.name]
+        if step.folder and read(self.marker(step, "started")) != history:
+            shutil.rmtree(step.folder, ignore_errors=True)
+        write(self.marker(step, "started"), history)
+        start = time.time()
+        for command in step.commands:
+            self.run_command(command, step)
+        write(self.marker(step, "seconds"), f"{time.time() - start:.0f}")
+        write(self.marker(step, "done"), history)
+        print(f"[{step.name}] took {time.time() - start:.0f} s", flush=True)
+
+    def run_command(self, command: str, step: Step) -> None:
+        """Runs a command with its output in the log and its progress on the terminal; SystemExit where it fails."""
+        path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+        env = dict(os.environ, PATH=path, PYTHONUNBUFFERED="1")
+        log_path, prefix = self.marker(step, "log"), f"[{step.name}]" if self.jobs > 1 else ""
+        print(f"\n$ {command}", flush=True)
+        with open(log_path, "a", encoding="utf-8") as log:
+            log.write(f"\n$ {command}\n")
+            process = subprocess.Popen(
+                shlex.split(command),
+                cwd=self.root,
+                env=env,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            self.running.append(process)
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                show(line, prefix)
+        status = process.wait()
+        self.running.remove(process)
+        if status != 0:
+            with open(log_path, encoding="utf-8") as log:
+                tail = log.readlines()[-15:]
+            sys.exit(
+                "".join(tail) + f"\n{step.name}: the command above failed with status {status}; its log is {log_path}"
+            )
+
+
+def histories(steps: List[Step]) -> Dict[str, str]:
+    """All commands that lead to each step's result, in the order of the list."""
+    needed: Dict[str, set] = {}
+    for step in steps:
+        needed[step.name] = {step.name}.union(*(needed[name] for name in step.needs))
+    return {
+        name: "".join("\n".join(step.commands) + "\n" for step in steps if step.name in ancestors)
+        for name, ancestors in needed.items()
+    }
 
 
 def progress(line: str) -> str:
@@ -35,27 +143,13 @@ def progress(line: str) -> str:
     return "  " + line.strip() if line.startswith("WER ") else ""
 
 
-def run(command: str, log_path: str, root: str) -> None:
-    """Runs a command with its output in the log and its progress on the terminal; ends everything where it fails."""
-    env = dict(os.environ, PATH=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"], PYTHONUNBUFFERED="1")
-    print(f"\n$ {command}", flush=True)
-    with open(log_path, "a", encoding="utf-8") as log:
-        log.write(f"\n$ {command}\n")
-        process = subprocess.Popen(
-            shlex.split(command), cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        for line in process.stdout:
-            log.write(line)
-            log.flush()
-            shown, bar = progress(line), BAR.match(line)
-            if shown:
-                print(shown, flush=True)
-            elif bar and sys.stdout.isatty():
-                print(f"  {bar.group(1)}: {bar.group(2)}%", end="\r", flush=True)
-    if process.wait() != 0:
-        with open(log_path, encoding="utf-8") as log:
-            tail = log.readlines()[-15:]
-        sys.exit("".join(tail) + f"\nthe command above failed with status {process.returncode}; its log is {log_path}")
+def show(line: str, prefix: str) -> None:
+    """Prints what `progress` finds, and progress bars where there is a terminal and nothing beside them."""
+    shown, bar = progress(line), BAR.match(line)
+    if shown:
+        print(prefix + shown, flush=True)
+    elif bar and not prefix and sys.stdout.isatty():
+        print(f"  {bar.group(1)}: {bar.group(2)}%", end="\r", flush=True)
 
 
 def read(path: str) -> str:
@@ -69,28 +163,3 @@ def read(path: str) -> str:
 def write(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def run_steps(steps: List[Step], out: str, root: str) -> None:
-    """Runs what is not done yet.
-
-    Two markers hold all commands up to a step's: `started` and `done`. Where `done` is the same, the step is skipped;
-    where only `started` is, it goes on in what it has written.
-    """
-    os.makedirs(f"{out}/logs", exist_ok=True)
-    history = ""
-    for number, step in enumerate(steps, 1):
-        history += "\n".join(step.commands) + "\n"
-        started, done = (f"{out}/logs/{step.name}.{kind}" for kind in ("started", "done"))
-        if read(done) == history:
-            print(f"[{number}/{len(steps)}] {step.name}: done before", flush=True)
-            continue
-        print(f"\n[{number}/{len(steps)}] {step.name}", flush=True)
-        if step.folder and read(started) != history:
-            shutil.rmtree(step.folder, ignore_errors=True)
-        write(started, history)
-        start = time.time()
-        for command in step.commands:
-            run(command, f"{out}/logs/{step.name}.log", root)
-        write(done, history)
-        print(f"  {step.name} took {time.time() - start:.0f} s", flush=True)
