@@ -15,7 +15,7 @@ class Needs(NamedTuple):
 
     @classmethod
     def of(cls, cfg: Any) -> "Needs":
-        """From the config of a `student_hubert`. ValueError where there is no loss at all."""
+        """From the config of a `student_hubert` to be trained. ValueError where there is nothing to learn."""
         if cfg.regression_weight < 0 or cfg.discriminative_weight < 0:
             raise ValueError(
                 f"criterion.regression_weight={cfg.regression_weight:g} and "
@@ -24,6 +24,11 @@ class Needs(NamedTuple):
         regression, discriminative = cfg.regression_weight > 0, cfg.discriminative_weight > 0
         if not regression and not discriminative:
             raise ValueError("criterion.regression_weight=0 and criterion.discriminative_weight=0: there is no loss")
+        if discriminative and cfg.discriminative_frames == "masked" and cfg.mask_prob <= 0:
+            raise ValueError(
+                f"criterion.discriminative_frames=masked with model.mask_prob={cfg.mask_prob:g}: no frame would count; "
+                "mask (HuBERT: model.mask_prob=0.65), or count unmasked or all frames"
+            )
         labels = discriminative and cfg.discriminative_target == "kmeans"
         posteriors = discriminative and not labels
         clusters = posteriors or discriminative and cfg.discriminative_head == "codebook"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from distill_user_dir.checkpoints import load
+from distill_user_dir.checkpoints import hubert_in, load
+from distill_user_dir.pretrained import build_hubert
 from tests.helpers import SIZES, distill_overrides, train
 
 TONES = (200, 500, 1200, 3000)  # Hz
@@ -96,3 +97,6 @@ def test_masked_objective_and_a_checkpoint_by_agreement(tmp_path, teacher, tones
     best = load(str(tmp_path / "checkpoint_best.pt"))["extra_state"]
     assert best["val_loss"] == pytest.approx(max(one["agreement"] for one in logged), abs=1e-3)
     assert not any(key.startswith("heads.") for key in load(str(tmp_path / "checkpoint_best.pt"))["model"])
+    build_hubert(
+        hubert_in(str(tmp_path / "checkpoint_best.pt")), {"mask_prob": 0.0}
+    )  # fine-tuning may be without masks

@@ -103,22 +103,12 @@ def check_layer_map(cfg: Any) -> None:
         raise ValueError(f"model.layer_map={layer_map}: 0 has no meaning for expand-last; name teacher layers only")
 
 
-def check_masks(cfg: Any) -> None:
-    """ValueError where only masked frames would count and none is masked."""
-    if cfg.discriminative_weight > 0 and str(cfg.discriminative_frames) == "masked" and cfg.mask_prob <= 0:
-        raise ValueError(
-            f"criterion.discriminative_frames=masked with model.mask_prob={cfg.mask_prob:g}: no frame would count; "
-            "mask (HuBERT: model.mask_prob=0.65), or count unmasked or all frames"
-        )
-
-
 @register_model("student_hubert", dataclass=StudentHubertConfig)
 class StudentHubert(LengthAwareHubert):
     """A HuBERT with heads that predict the teacher's layers, its clusters, or both: one set of heads for each loss
     whose weight is not 0."""
 
     def __init__(self, cfg: StudentHubertConfig, task_cfg: Any):
-        check_masks(cfg)
         super().__init__(cfg, task_cfg, [None], cfg.valid_statistics)
         super().remove_pretraining_modules()
         self.targets, self.heads, self.cluster_head = [], None, None

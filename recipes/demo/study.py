@@ -187,9 +187,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--updates",
         type=int,
         nargs=3,
-        default=[600, 250, 120],
+        default=[600, 200, 220],
         metavar="N",
-        help="of the teacher's pre-training (as the demo's), of distillation and of CTC (600 250 120)",
+        help="of the teacher's pre-training (as the demo's), of distillation and of CTC (600 200 220)",
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at a time (1); set OMP_NUM_THREADS too")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run, and for how long")
