@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo study test lint bench clean
 
 install: $(STAMP)
 
@@ -19,6 +19,9 @@ $(STAMP): setup.py Makefile
 
 demo: install
 	$(BIN)/python recipes/demo/run.py $(DEMO)
+
+study: install
+	$(BIN)/python recipes/demo/study.py $(STUDY)
 
 test: install
 	$(BIN)/python -m pytest tests $(PYTEST)

@@ -1,4 +1,4 @@
-"""The demo: its steps are resumed and not repeated, and the whole chain runs once, small, by its own commands."""
+"""The demo: the whole chain runs once, small, by its own commands, and is not repeated."""
 
 import json
 import subprocess
@@ -6,43 +6,8 @@ import sys
 
 import pytest
 import steps
-from steps import Step, run_steps
 
 from tests.helpers import ROOT, environment
-
-
-def appending(path, *words):
-    """A command that adds a line for each word to a file."""
-    code = f"open({str(path)!r}, 'a').write({' '.join(words)!r} + chr(10))"
-    return f'"{sys.executable}" -c "{code}"'
-
-
-def test_done_steps_are_skipped_and_changed_ones_begin_anew(tmp_path):
-    log, folder = tmp_path / "log", tmp_path / "made"
-
-    def chain(second):
-        return [Step("first", [appending(log, "first")], None), Step("second", [appending(log, second)], str(folder))]
-
-    run_steps(chain("old"), str(tmp_path), str(tmp_path))
-    run_steps(chain("old"), str(tmp_path), str(tmp_path))
-    assert log.read_text().split() == ["first", "old"]
-    folder.mkdir()
-    run_steps(chain("new"), str(tmp_path), str(tmp_path))
-    assert log.read_text().split() == ["first", "old", "new"]
-    assert not folder.exists()  # what the old command had made
-
-
-def test_a_failed_step_ends_the_run_and_goes_on_in_what_it_has(tmp_path, capsys):
-    folder, ready = tmp_path / "made", tmp_path / "ready"
-    code = f"import os, sys; os.makedirs({str(folder)!r}, exist_ok=True); print('half way')"
-    code += f"; sys.exit(0 if os.path.exists({str(ready)!r}) else 3)"
-    chain = [Step("only", [f'"{sys.executable}" -c "{code}"'], str(folder))]
-    with pytest.raises(SystemExit, match="(?s)half way.*status 3.*only.log"):
-        run_steps(chain, str(tmp_path), str(tmp_path))
-    (folder / "checkpoint").write_text("kept")
-    ready.write_text("")
-    run_steps(chain, str(tmp_path), str(tmp_path))
-    assert (folder / "checkpoint").read_text() == "kept"
 
 
 def test_progress_shows_updates_and_validation():

@@ -6,7 +6,8 @@
 
 Speech, k-means labels and teacher are those of the demo, and are shared with it. A seed sets the student's
 initialisation, batches and masks, and which utterances have labels. What is done is not done again, a training that was
-killed goes on where it was, and OUT/study/report.html is written anew after every result.
+killed goes on where it was, and OUT/study/report.html is written at the end, be it a bad one (--report: from what is
+there).
 """
 
 import argparse
@@ -151,6 +152,7 @@ def predicted(plan: Plan, steps: List[Step], seconds: Dict[str, float]) -> float
 
 
 def run(plan: Plan, jobs: int, dry_run: bool) -> None:
+    """Everything that is not done yet, with the time that is left told after each step, and then the report."""
     steps = study_steps(plan)
     runner = Runner(steps, plan.out, ROOT, jobs)
     left = [step for step in steps if not runner.is_done(step)]
@@ -159,17 +161,14 @@ def run(plan: Plan, jobs: int, dry_run: bool) -> None:
         minutes = predicted(plan, left, runner.seconds()) / 60 / jobs
         print(f"{len(steps) - len(left)} of {len(steps)} steps done, about {minutes:.0f} minutes left", flush=True)
 
-    def after(step: Step, left: List[Step]) -> None:
-        tell(left)
-        if step.name.startswith("decode"):
-            study_report.write(plan)
-
     tell(left)
     if dry_run:
         print("\n".join(f"{step.name}: {command}" for step in left for command in step.commands))
         return
-    runner.run(after)
-    study_report.write(plan, show=True)
+    try:
+        runner.run(lambda _, left: tell(left))
+    finally:
+        study_report.write(plan)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -193,6 +192,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at a time (1); set OMP_NUM_THREADS too")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run, and for how long")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the report from what is there")
     return parser
 
 
@@ -203,7 +203,10 @@ def main() -> None:
     if unknown:
         sys.exit(f"error: --rows {unknown[0]}: no such row; there are {', '.join(ROWS)}")
     plan = Plan(os.path.abspath(args.out), args.train, rows, args.seeds, args.shares, *args.updates)
-    run(plan, args.jobs, args.dry_run)
+    if args.report:
+        study_report.write(plan)
+    else:
+        run(plan, args.jobs, args.dry_run)
 
 
 if __name__ == "__main__":

@@ -1,2 +1,226 @@
-def write(plan, show=False):
-    pass
+"""The study's results: a JSON of every single one, a plot of WER against label budget, and a report around them."""
+
+import base64
+import html
+import io
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import fairseq
+import torch
+
+from distill_user_dir.student import load_student
+
+REFERENCE = "deep_thin-reg"
+PANELS = {
+    "Losses, deep and thin": "deep_thin",
+    "Structures": ("deep_thin-reg", "deep_thin-codebook-soft", "shallow_wide"),
+}
+
+
+class Result(NamedTuple):
+    """One fine-tuned student, decoded: wer and cer in per cent, wer_interval by bootstrap over utterances."""
+
+    row: str
+    seed: int
+    labelled: int
+    wer: float
+    wer_interval: Tuple[float, float]
+    cer: float
+    utterances: int
+
+
+class Summary(NamedTuple):
+    """Over seeds: mean, sample standard deviation (None of one seed), number."""
+
+    mean: float
+    deviation: Optional[float]
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" + ("" if self.deviation is None else f" ± {self.deviation:.1f}")
+
+
+def summarise(values: Sequence[float]) -> Optional[Summary]:
+    if not values:
+        return None
+    return Summary(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def read_results(plan: Any) -> List[Result]:
+    """What has been decoded so far."""
+    found = []
+    for row, seed, labelled in plan.cells():
+        path = f"{plan.folder(row, seed)}/ctc-{labelled}/test/wer.json"
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                scored = json.load(file)
+            interval = tuple(scored["wer_interval"])
+            found.append(Result(row, seed, labelled, scored["wer"], interval, scored["cer"], scored["utterances"]))
+    return found
+
+
+def by_cell(results: Sequence[Result]) -> Dict[Tuple[str, int], Dict[int, float]]:
+    """{(row, labelled): {seed: WER}}."""
+    cells: Dict[Tuple[str, int], Dict[int, float]] = {}
+    for result in results:
+        cells.setdefault((result.row, result.labelled), {})[result.seed] = result.wer
+    return cells
+
+
+def differences(results: Sequence[Result], row: str, labelled: int) -> Optional[Summary]:
+    """WER of a row minus that of the reference with the same seed and labels."""
+    cells = by_cell(results)
+    own, reference = cells.get((row, labelled), {}), cells.get((REFERENCE, labelled), {})
+    return summarise([own[seed] - reference[seed] for seed in sorted(own.keys() & reference.keys())])
+
+
+def table(plan: Any, results: Sequence[Result], sizes: Dict[str, int]) -> List[List[str]]:
+    """Header and one line a row: parameters with the CTC layer, WER by budget, and its difference to the reference."""
+    budgets = [plan.labelled(share) for share in plan.shares]
+    cells = by_cell(results)
+    lines = [["row", "parameters"] + [f"WER % ({n})" for n in budgets] + [f"to {REFERENCE} ({n})" for n in budgets]]
+    for row in plan.rows:
+        wers = [summarise(list(cells.get((row, n), {}).values())) for n in budgets]
+        deltas = [None if row == REFERENCE else differences(results, row, n) for n in budgets]
+        shown = [
+            "" if delta is None else f"{delta.mean:+.1f}" + str(delta)[len(f"{delta.mean:.1f}") :] for delta in deltas
+        ]
+        size = f"{sizes[row] / 1e6:.2f} M" if row in sizes else ""
+        lines.append([row, size] + ["not run" if wer is None else str(wer) for wer in wers] + shown)
+    return lines
+
+
+def text(lines: List[List[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def plot(plan: Any, results: Sequence[Result]) -> bytes:
+    """A PNG: WER against utterances with labels, mean over seeds, bars from the best to the worst seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(12, 5), sharey=True)
+    cells = by_cell(results)
+    for axes, (title, names) in zip(panels, PANELS.items()):
+        for number, row in enumerate([row for row in plan.rows if row.startswith(names) or row == "teacher"]):
+            points = sorted((n, list(seeds.values())) for (name, n), seeds in cells.items() if name == row)
+            if points:
+                means = [statistics.mean(values) for _, values in points]
+                spread = [
+                    [m - min(v) for m, (_, v) in zip(means, points)],
+                    [max(v) - m for m, (_, v) in zip(means, points)],
+                ]
+                shifted = [n * 1.03**number for n, _ in points]
+                axes.errorbar(shifted, means, yerr=spread, marker="o", markersize=4, capsize=3, label=row)
+        axes.set(xscale="log", xlabel="utterances with labels", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small")
+    panels[0].set_ylabel("word error rate (%)")
+    figure.tight_layout()
+    image = io.BytesIO()
+    figure.savefig(image, dpi=120, format="png")
+    pyplot.close(figure)
+    return image.getvalue()
+
+
+def settings(plan: Any, results: Sequence[Result]) -> List[Tuple[str, str]]:
+    """How the results were made."""
+    tested = max((result.utterances for result in results), default=0)
+    return [
+        (
+            "data",
+            f"synthesised spoken digits, {plan.train} training utterances, {tested} test utterances of unseen speakers",
+        ),
+        ("teacher", f"{plan.pretrain} updates of HuBERT's pre-training, 6 layers x 192 (recipes/demo/teacher.yaml)"),
+        ("distillation", f"{plan.distil} updates of 10 s of audio, without transcripts; undistilled: none"),
+        ("fine-tuning", f"{plan.ctc} updates of CTC, CNN frozen; undistilled: {plan.distil + plan.ctc} of them"),
+        (
+            "seeds",
+            " ".join(map(str, plan.seeds)) + ": initialisation, batches, masks, and which utterances have labels",
+        ),
+        ("decoding", "Viterbi, no language model"),
+        ("software", f"Python {platform.python_version()}, torch {torch.__version__}, fairseq {fairseq.__version__}"),
+        ("machine", f"{platform.machine()}, {os.cpu_count()} cores"),
+        ("command", shlex.join(["python", "recipes/demo/study.py", *sys.argv[1:]])),
+    ]
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Student structures and losses</title>
+<style>body {{ font: 15px sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em }}
+td, th {{ padding: 0.2em 0.7em; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap }}
+img {{ max-width: 100% }}</style></head><body>
+<h1>Student structures and losses, by label budget</h1>
+<p>Students distilled from one teacher, then fine-tuned with CTC on all, a part and a small part of the labelled
+utterances. {finished} of {total} results are there.</p>
+<img alt="word error rate against utterances with labels" src="data:image/png;base64,{image}">
+<p>Mean over seeds; the bars reach from the best seed to the worst. Rows are drawn side by side so that the bars can be
+told apart.</p>
+<h2>Word error rates</h2>{table}
+<p>Mean ± sample standard deviation over seeds; in brackets the utterances with labels. The columns to the right are the
+differences to {reference} <em>with the same seed and the same labelled utterances</em>, which take out what all rows of
+a seed share: a difference much larger than its deviation is one to believe; of three seeds, none smaller than it.</p>
+<h2>How it was made</h2>{settings}
+<h2>Every result</h2>{every}</body></html>
+"""
+
+
+def html_table(lines: Sequence[Sequence[str]], header: bool = True) -> str:
+    rows = []
+    for number, line in enumerate(lines):
+        tag = "th" if header and number == 0 else "td"
+        rows.append("<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in line) + "</tr>")
+    return "<table>" + "\n".join(rows) + "</table>"
+
+
+def sizes_of(plan: Any, results: Sequence[Result]) -> Dict[str, int]:
+    """Parameters of each row's fine-tuned model."""
+    models = {result.row: f"{plan.folder(result.row, result.seed)}/ctc-{result.labelled}" for result in results}
+    return {
+        row: sum(parameter.numel() for parameter in load_student(f"{folder}/checkpoint_best.pt").parameters())
+        for row, folder in models.items()
+    }
+
+
+def write(plan: Any) -> None:
+    """OUT/study/report.html, results.json and wer_vs_labels.png from what is there, and the table on the terminal."""
+    results = read_results(plan)
+    os.makedirs(f"{plan.out}/study", exist_ok=True)
+    lines = table(plan, results, sizes_of(plan, results))
+    image = plot(plan, results)
+    every = [["row", "seed", "labelled", "WER %", "95% interval", "CER %"]]
+    for r in sorted(results):
+        low, high = r.wer_interval
+        every.append([r.row, r.seed, r.labelled, f"{r.wer:.2f}", f"{low:.1f} to {high:.1f}", f"{r.cer:.2f}"])
+    page = PAGE.format(
+        finished=len(results),
+        total=len(plan.cells()),
+        image=base64.b64encode(image).decode(),
+        table=html_table(lines),
+        reference=REFERENCE,
+        settings=html_table(settings(plan, results), header=False),
+        every=html_table(every),
+    )
+    content = {
+        "settings": dict(settings(plan, results)),
+        "results": [result._asdict() for result in results],
+        "table": lines,
+    }
+    for name, data in (
+        ("report.html", page.encode()),
+        ("wer_vs_labels.png", image),
+        ("results.json", json.dumps(content, indent=2).encode()),
+    ):
+        with open(f"{plan.out}/study/{name}.tmp", "wb") as file:
+            file.write(data)
+        os.replace(f"{plan.out}/study/{name}.tmp", f"{plan.out}/study/{name}")
+    print(f"\n{text(lines)}\n\n{plan.out}/study/report.html")

@@ -1,0 +1,107 @@
+"""Steps of the demo and the study: resumed, not repeated, shared, and run side by side."""
+
+import sys
+import time
+
+import pytest
+from steps import Runner, Step, histories
+
+
+def appending(path, *words):
+    """A command that adds a line to a file."""
+    code = f"open({str(path)!r}, 'a').write({' '.join(words)!r} + chr(10))"
+    return f'"{sys.executable}" -c "{code}"'
+
+
+def run(steps, folder, jobs=1, after=None):
+    Runner(steps, str(folder), str(folder), jobs).run(after)
+
+
+def test_done_steps_are_skipped_and_changed_ones_begin_anew(tmp_path):
+    log, folder = tmp_path / "log", tmp_path / "made"
+
+    def chain(second):
+        first = Step("first", [appending(log, "first")], None)
+        return [first, Step("second", [appending(log, second)], str(folder), ("first",))]
+
+    run(chain("old"), tmp_path)
+    run(chain("old"), tmp_path)
+    assert log.read_text().split() == ["first", "old"]
+    folder.mkdir()
+    run(chain("new"), tmp_path)
+    assert log.read_text().split() == ["first", "old", "new"]
+    assert not folder.exists()  # what the old command had made
+
+
+def test_only_what_needs_a_changed_step_is_done_again(tmp_path):
+    log = tmp_path / "log"
+
+    def tree(left):
+        return [
+            Step("root", [appending(log, "root")], None),
+            Step("left", [appending(log, left)], None, ("root",)),
+            Step("right", [appending(log, "right")], None, ("root",)),
+            Step("leaf", [appending(log, "leaf")], None, ("left",)),
+        ]
+
+    run(tree("left"), tmp_path)
+    run(tree("other"), tmp_path)
+    assert log.read_text().split() == ["root", "left", "right", "leaf", "other", "leaf"]
+    assert "right" not in histories(tree("left"))["leaf"] and "root" in histories(tree("left"))["leaf"]
+
+
+def test_two_sets_of_steps_share_what_they_have_in_common(tmp_path):
+    log = tmp_path / "log"
+    shared = Step("shared", [appending(log, "shared")], None)
+    run([shared, Step("one", [appending(log, "one")], None, ("shared",))], tmp_path)
+    run([Step("new", [], None), shared, Step("two", [appending(log, "two")], None, ("shared", "new"))], tmp_path)
+    assert log.read_text().split() == ["shared", "one", "two"]
+
+
+def test_a_failed_step_ends_the_run_and_goes_on_in_what_it_has(tmp_path):
+    folder, ready = tmp_path / "made", tmp_path / "ready"
+    code = f"import os, sys; os.makedirs({str(folder)!r}, exist_ok=True); print('half way')"
+    code += f"; sys.exit(0 if os.path.exists({str(ready)!r}) else 3)"
+    chain = [Step("only", [f'"{sys.executable}" -c "{code}"'], str(folder))]
+    with pytest.raises(SystemExit, match="(?s)half way.*only: .*status 3.*only.log"):
+        run(chain, tmp_path)
+    (folder / "checkpoint").write_text("kept")
+    ready.write_text("")
+    run(chain, tmp_path)
+    assert (folder / "checkpoint").read_text() == "kept"
+
+
+def test_jobs_run_side_by_side_in_the_order_of_their_needs(tmp_path, capsys):
+    """Two steps that wait for each other's file can only end together."""
+
+    def meeting(own, other):
+        code = f"import os, time; open({str(tmp_path / own)!r}, 'w'); "
+        code += f"[time.sleep(0.02) for _ in range(500) if not os.path.exists({str(tmp_path / other)!r})]; "
+        code += f"assert os.path.exists({str(tmp_path / other)!r})"
+        return f'"{sys.executable}" -c "{code}"'
+
+    left = Step("left", [meeting("l", "r")], None)
+    right = Step("right", [meeting("r", "l")], None)
+    last = Step("last", [appending(tmp_path / "log", "last")], None, ("left", "right"))
+    told = []
+    run([left, right, last], tmp_path, 2, lambda step, remaining: told.append((step.name, len(remaining))))
+    assert {told[0][0], told[1][0]} == {"left", "right"} and told[2] == ("last", 0)
+    assert capsys.readouterr().out.count(" took ") == 3
+
+
+def test_a_failure_ends_what_runs_beside_it(tmp_path):
+    slow = Step("slow", [f'"{sys.executable}" -c "import time; time.sleep(60)"'], None)
+    bad = Step("bad", [f'"{sys.executable}" -c "import time; time.sleep(0.5); raise SystemExit(5)"'], None)
+    start = time.time()
+    with pytest.raises(SystemExit, match="bad: .*status 5"):
+        run([slow, bad], tmp_path, 2)
+    assert time.time() - start < 30
+    assert not (tmp_path / "logs" / "slow.done").exists()
+
+
+def test_seconds_are_kept_of_what_is_done(tmp_path):
+    steps = [Step("one", [appending(tmp_path / "log", "one")], None), Step("two", [], None, ("one",))]
+    runner = Runner(steps, str(tmp_path), str(tmp_path))
+    assert runner.seconds() == {}
+    runner.run()
+    assert runner.seconds().keys() == {"one", "two"}
