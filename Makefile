@@ -31,6 +31,7 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/truncated_teacher.py
+	$(BIN)/python benchmarks/discriminative_loss.py
 
 clean:
 	rm -rf $(VENV) out

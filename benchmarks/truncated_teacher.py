@@ -5,14 +5,12 @@ python benchmarks/truncated_teacher.py --batch 1 --seconds 5 --updates 3
 """
 
 import argparse
-import statistics
-import time
-from typing import Callable, Dict, List
 
 import torch
 from omegaconf import OmegaConf
 
 from distill_user_dir.losses.regression import regression
+from distill_user_dir.measure import interleaved
 from distill_user_dir.models.student_hubert import StudentHubert, student_config
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.teacher import Teacher
@@ -31,17 +29,6 @@ def update(student: StudentHubert, teacher: Teacher, audio: torch.Tensor) -> Non
     ]
     sum(losses).backward()
     student.zero_grad()
-
-
-def interleaved(runs: Dict[str, Callable[[], None]], rounds: int) -> Dict[str, float]:
-    """Median seconds of each, taken in turn so that the machine's noise hits all alike; the first round is dropped."""
-    times: Dict[str, List[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 
 
 def main() -> None:
