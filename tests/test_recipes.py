@@ -13,11 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 from distill_user_dir import infer
 from tests.helpers import RECIPES, recipe
 
-STUDENTS = sorted(path.stem for path in (RECIPES / "distill" / "student").glob("*.yaml"))
+PACKAGES = {"student": "model.", "data": "task.", "loss": "", "base": ""}  # of the groups in recipes/distill
 
 
 def names(folder):
     return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml"))
+
+
+STUDENTS, LOSSES, DATA = (names(f"distill/{group}") for group in ("student", "loss", "data"))
 
 
 def dataclass_of(section, name):
@@ -43,6 +46,7 @@ def merged(cfg):
 
 
 CASES = [("distill", name, [f"student={student}"]) for name in names("distill") for student in STUDENTS]
+CASES += [("distill", "laptop", [f"loss={loss}", f"data={data}"]) for loss in LOSSES for data in DATA]
 CASES += [("finetune", name, []) for name in names("finetune")] + [("demo", name, []) for name in names("demo")]
 
 
@@ -74,41 +78,47 @@ def test_composes_and_merges(folder, name, overrides):
         assert cfg.lr_scheduler.total_num_update == cfg.optimization.max_update
 
 
-def test_a_student_is_chosen_whole():
-    """The student of the recipe's own list leaves nothing behind when another is named."""
-    for student in STUDENTS:
-        cfg = recipe("distill", "laptop", f"student={student}", defaults=False)
-        group = OmegaConf.to_container(OmegaConf.load(str(RECIPES / "distill" / "student" / f"{student}.yaml")))
-        assert {key: cfg.model[key] for key in group} == group
+@pytest.mark.parametrize("group", ["student", "loss", "data"])
+def test_a_group_is_chosen_whole(group):
+    """What the recipe's own list names leaves nothing behind when another is chosen."""
+    for name in names(f"distill/{group}"):
+        cfg = OmegaConf.to_container(recipe("distill", "laptop", f"{group}={name}", defaults=False))
+        chosen = {key: value for section in cfg for key, value in flat(cfg[section] or {}, f"{section}.")}
+        expected = dict(items(RECIPES / "distill" / group / f"{name}.yaml", PACKAGES[group]))
+        assert {key: chosen[key] for key in expected} == expected
 
 
 def test_a_key_stands_in_one_place():
     """hydra 1.0 and 1.3 merge a group and the file that lists it in opposite orders."""
     for folder in ("distill", "finetune"):
-        files = [path for path in (RECIPES / folder).glob("*/*.yaml")]
+        groups = {}  # by folder: variants of one group have the same keys, and no other file has any of them
+        for path in (RECIPES / folder).glob("*/*.yaml"):
+            groups.setdefault(path.parent.name, []).append(keys(path, PACKAGES[path.parent.name]))
+        assert all(variant == variants[0] for variants in groups.values() for variant in variants)
+        found = [variants[0] for variants in groups.values()]
         for name in names(folder):
-            recipe_keys = keys(RECIPES / folder / f"{name}.yaml", "")
-            for group in files:
-                package = "model." if group.parent.name == "student" else ""
-                assert not recipe_keys & keys(group, package)
-        students = [keys(path, "model.") for path in files if path.parent.name == "student"]
-        base = set().union(*(keys(path, "") for path in files if path.parent.name == "base"))
-        assert all(student == students[0] and not student & base for student in students)
+            places = found + [keys(RECIPES / folder / f"{name}.yaml", "")]
+            assert sum(len(place) for place in places) == len(set().union(*places))
 
 
 def keys(path: Path, package: str):
     """The keys that hold a value in a YAML file, in full."""
+    return {key for key, _ in items(path, package)}
+
+
+def items(path: Path, package: str):
     found = OmegaConf.to_container(OmegaConf.load(str(path)))
     found.pop("defaults", None)
-    return {package + key for key in flat(found)}
+    return [(package + key, value) for key, value in flat(found)]
 
 
 def flat(values, start=""):
+    """Keys in full and values; an empty section holds none."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{start}{key}.")
         else:
-            yield start + key
+            yield start + key, value
 
 
 @pytest.mark.parametrize("section, key", [("task", "teacher"), ("model", "encoder_layer"), ("criterion", "weight")])
