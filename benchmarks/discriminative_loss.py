@@ -92,7 +92,7 @@ def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None
     top = torch.randn(*frames.x.shape[:2], 480)
 
     def update() -> None:
-        predicted, given = student.predict(audio), teacher(audio)
+        predicted, given = student(audio), teacher(audio)
         valid = ~predicted.padding_mask
         total = soft_loss(predicted.clusters[0], teacher.clusters(given, valid)[0], 0.1, 0.1)
         for target, layer in zip(predicted.targets, predicted.layers):

@@ -20,7 +20,7 @@ TASK = OmegaConf.create({"normalize": False, "sample_rate": 16000})
 
 def update(student: StudentHubert, teacher: Teacher, audio: torch.Tensor) -> None:
     """Forward of both, regression loss, backward."""
-    predicted = student.predict(audio)
+    predicted = student(audio)
     with_all = teacher(audio)
     valid = ~predicted.padding_mask
     losses = [

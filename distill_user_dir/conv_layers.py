@@ -64,11 +64,3 @@ def num_frames(samples: Tensor, layers: ConvLayers) -> Tensor:
     for _, kernel, stride in layers:
         samples = ((samples - kernel).div(stride, rounding_mode="floor") + 1).clamp(min=0)
     return samples
-
-
-def receptive_field(layers: ConvLayers) -> int:
-    """Samples that one frame needs: 400 (25 ms at 16 kHz) for HuBERT's CNN."""
-    samples = 1
-    for _, kernel, stride in reversed(layers):
-        samples = (samples - 1) * stride + kernel
-    return samples

@@ -130,12 +130,13 @@ class StudentHubert(LengthAwareHubert):
     def build_model(cls, cfg: StudentHubertConfig, task: Any) -> "StudentHubert":
         return cls(cfg, task.cfg)
 
-    def predict(
+    def forward(
         self,
         source: Tensor,
         padding_mask: Optional[Tensor] = None,
         mask: bool = False,
         label_counts: Optional[Tensor] = None,
+        **kwargs: Any,
     ) -> Predictions:
         """(B, N) raw audio, (B, N) bool padding mask -> the teacher's layers and clusters as the heads see them.
 
@@ -156,17 +157,6 @@ class StudentHubert(LengthAwareHubert):
             return valid
         masked = torch.zeros_like(valid) if encoded.masked is None else encoded.masked
         return valid & (masked if self.frames == "masked" else ~masked)
-
-    def forward(
-        self,
-        source: Tensor,
-        padding_mask: Optional[Tensor] = None,
-        mask: bool = False,
-        label_counts: Optional[Tensor] = None,
-        **kwargs: Any,
-    ) -> Predictions:
-        """`predict`, which the criterion calls through fairseq's wrappers for data parallelism."""
-        return self.predict(source, padding_mask, mask, label_counts)
 
     def remove_pretraining_modules(self) -> None:
         """Leaves what fine-tuning needs: the heads go."""

@@ -114,8 +114,8 @@ def test_batched_equals_single(checkpoints, kind, size, normalize):
             expected, _ = theirs.extract_features(as_fairseq_feeds(one, normalize), None, mask=False)
             assert difference(together.x[i : i + 1, :frames], expected) < 1e-4
         else:
-            predicted = [p[0] for p in model.predict(one.unsqueeze(0)).layers]
-            for p, q in zip(model.predict(source, padded).layers, predicted):
+            predicted = [p[0] for p in model(one.unsqueeze(0)).layers]
+            for p, q in zip(model(source, padded).layers, predicted):
                 assert difference(p[i, :frames], q) < 1e-4
 
 
