@@ -8,9 +8,11 @@ Importing it (or naming it as `common.user_dir`) registers:
 - model `student_ctc`          models/student_ctc.py           CTC on a student or on an original HuBERT
 
 Around them: checkpoints.py (safe loading), pretrained.py (a model from its checkpoint), teacher.py,
-initialisation.py (student from teacher), dataset.py, manifest.py and audio.py (data and its checks), conv_layers.py and
-padding.py (frames and masks), modules/ (networks), infer.py and wer.py (decoding), student.py (use from Python),
-slim.py (small checkpoints), compat.py (what differs between fairseq versions).
+clusters.py (a HuBERT's clusters), needs.py (what the losses need of teacher and data), initialisation.py (student from
+teacher), dataset.py, manifest.py, audio.py and frame_labels.py (data, k-means labels and their checks), conv_layers.py
+and padding.py (frames and masks), modules/ (networks), infer.py and wer.py (decoding), student.py (use from Python),
+slim.py (small checkpoints), profile.py and measure.py (sizes, speed, memory), compat.py (what differs between fairseq
+versions).
 """
 
 from distill_user_dir import compat  # noqa: F401  (first: it makes torch.load safe)

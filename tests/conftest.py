@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from tests.helpers import distill_overrides, run, train_command, write_corpus, write_hubert
+from tests.helpers import distill_overrides, run, train_command, write_corpus, write_hubert, write_labels
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,9 +30,11 @@ def corpus(tmp_path_factory):
     """Twelve utterances of a second and a half or less to train on, five to validate with."""
     random = torch.Generator().manual_seed(0)
     train = torch.randint(9000, 24000, (12,), generator=random).tolist()
-    return write_corpus(
+    folder = write_corpus(
         tmp_path_factory.mktemp("corpus"), {"train": train, "valid": [9000, 23456, 12345, 16000, 20480]}
     )
+    write_labels(folder, ["train", "valid"])
+    return folder
 
 
 @pytest.fixture(scope="session")

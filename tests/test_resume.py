@@ -14,6 +14,10 @@ from tests.helpers import distill_overrides, environment, run, train_command
 RANDOM = {
     "task.pad_audio": "false",
     "task.max_sample_size": 8500,
+    "loss": "reg_disc",
+    "data": "km50",
+    "criterion.discriminative_target": "kmeans",
+    "criterion.discriminative_frames": "masked",  # in validations too
     "model.mask_prob": 0.65,
     "model.encoder_layerdrop": 0.3,
     "dataset.num_workers": 2,

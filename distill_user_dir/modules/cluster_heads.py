@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 def cosines(x: Tensor, codebook: Tensor) -> Tensor:
     """(F, D), (C, D) -> (F, C) cosine similarities in float32, as one product of normalised matrices."""
-    return F.normalize(x.float(), dim=-1) @ F.normalize(codebook.float(), dim=-1).t()
+    with torch.autocast(x.device.type, enabled=False):  # else mixed precision would round what a temperature magnifies
+        return F.normalize(x.float(), dim=-1) @ F.normalize(codebook.float(), dim=-1).t()
 
 
 class CodebookHead(nn.Module):
