@@ -1,10 +1,16 @@
 """Steps of the demo and the study: resumed, not repeated, shared, and run side by side."""
 
+import os
+import shlex
+import signal
+import subprocess
 import sys
 import time
 
 import pytest
 from steps import Runner, Step, histories
+
+from tests.helpers import RECIPES
 
 
 def appending(path, *words):
@@ -97,6 +103,36 @@ def test_a_failure_ends_what_runs_beside_it(tmp_path):
         run([slow, bad], tmp_path, 2)
     assert time.time() - start < 30
     assert not (tmp_path / "logs" / "slow.done").exists()
+
+
+def test_a_terminated_run_ends_its_commands(tmp_path):
+    """SIGTERM, as from a scheduler: the child is gone, and its step is not done."""
+    pid = tmp_path / "pid"
+    code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    script = tmp_path / "run.py"
+    script.write_text(
+        f"from steps import Runner, Step\nslow = {shlex.join([sys.executable, '-c', code])!r}\n"
+        f"Runner([Step('slow', [slow, slow], None)], {str(tmp_path)!r}, '.').run()\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script)], env=dict(os.environ, PYTHONPATH=f"{RECIPES}/demo"))
+    while not (pid.exists() and pid.read_text()):
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert not (tmp_path / "logs" / "slow.done").exists()
+
+
+def test_jobs_share_the_cores_unless_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    code = f"import os; open({str(tmp_path / 'threads')!r}, 'a').write(os.environ.get('OMP_NUM_THREADS', 'none') + ' ')"
+    for jobs, told in ((1, None), (3, None), (3, "5")):
+        if told:
+            monkeypatch.setenv("OMP_NUM_THREADS", told)
+        run([Step(f"{jobs}-{told}", [f'"{sys.executable}" -c "{code}"'], None)], tmp_path, jobs)
+    assert (tmp_path / "threads").read_text().split() == ["none", "2", "5"]
 
 
 def test_seconds_are_kept_of_what_is_done(tmp_path):

@@ -65,11 +65,21 @@ def test_students_of_the_study_are_of_equal_size():
     assert abs(sizes[0] / sizes[1] - 1) < 0.01
 
 
-def test_estimate_is_the_mean_of_a_kind_or_a_guess(tmp_path):
-    p = plan(tmp_path, rows=["deep_thin-reg"], seeds=[1, 2])
-    left = [study.distil_step(p, "deep_thin-reg", 2)] + study.ctc_steps(p, "deep_thin-reg", 2, 12)
-    measured = {"distil-deep_thin-reg-1": 100.0, "ctc-deep_thin-reg-12-1": 10.0, "ctc-deep_thin-reg-120-1": 20.0}
-    assert study.predicted(p, left, measured) == 100 + 15 + study.DEFAULT_SECONDS["decode"]
+def test_the_reference_comes_first_and_equal_budgets_are_one(tmp_path):
+    p = plan(tmp_path, shares=(1, 0.003, 0.002))
+    assert p.budgets() == [1200, 4]
+    names = [step.name for step in study.study_steps(p)]
+    assert [name for name in names if name.startswith("distil")][0] == "distil-deep_thin-reg-1"
+    assert len(set(names)) == len(names)
+
+
+def test_estimate_is_a_guess_by_updates_times_what_others_of_the_kind_took_of_theirs(tmp_path):
+    p = plan(tmp_path, rows=["deep_thin-reg", "deep_thin-undistilled"], seeds=[1, 2])  # distil 100, ctc 50 updates
+    left = [study.distil_step(p, "deep_thin-reg", 2)] + study.ctc_steps(p, "deep_thin-undistilled", 2, 12)
+    distil, ctc, undistilled, decode = 12 + 0.5 * 100, 12 + 0.25 * 50, 12 + 0.25 * 150, 14
+    assert study.predicted(p, left, {}) == distil + undistilled + decode
+    measured = {"distil-deep_thin-reg-1": 2 * distil, "ctc-deep_thin-reg-12-1": ctc, "ctc-deep_thin-reg-120-1": 2 * ctc}
+    assert study.predicted(p, left, measured) == pytest.approx(2 * distil + 1.5 * undistilled + decode)
 
 
 RESULTS = [
@@ -93,8 +103,8 @@ def test_means_deviations_and_paired_differences_by_hand():
 def test_table_says_what_is_missing(tmp_path):
     p = plan(tmp_path, rows=["deep_thin-reg", "deep_thin-kmeans", "teacher"], shares=[0.1, 0.01])
     lines = study_report.table(p, RESULTS, {"deep_thin-reg": 1420000})
-    assert lines[1] == ["deep_thin-reg", "1.42 M", "30.0", "55.0 ± 7.1", "", ""]
-    assert lines[2] == ["deep_thin-kmeans", "", "not run", "64.0 ± 22.9", "", "-4.0 ± 1.4"]
+    assert lines[1] == ["deep_thin-reg", "1.42 M", "30.0 (1 of 3)", "55.0 ± 7.1 (2 of 3)", "", ""]
+    assert lines[2] == ["deep_thin-kmeans", "", "not run", "64.0 ± 22.9", "", "-4.0 ± 1.4 (2 of 3)"]
     assert lines[3][2:4] == ["not run", "not run"]
 
 
@@ -106,10 +116,11 @@ def test_report_stands_on_its_own(tmp_path, distilled, capsys):
         scored = {"wer": wer, "wer_interval": [wer - 5, wer + 5], "cer": 20.0, "utterances": 150}
         (folder / "test" / "wer.json").write_text(json.dumps(scored))
         (folder / "checkpoint_best.pt").symlink_to(distilled)
-    study_report.write(p)
+    study_report.write(p, study.study_steps(p))
     page = (tmp_path / "study" / "report.html").read_text()
     assert "3 of 4 results" in page and "data:image/png;base64,iVBOR" in page and "http" not in page
     assert "55.0 ± 7.1" in page and "-3.0" in page and "600 updates" in page
+    assert "--config-name laptop" in page  # the commands
     content = json.loads((tmp_path / "study" / "results.json").read_text())
     assert [result["wer"] for result in content["results"]] == [50.0, 47.0, 60.0]
     size = sum(parameter.numel() for parameter in load_student(distilled).parameters())

@@ -4,8 +4,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -31,13 +33,14 @@ class Runner:
 
     Two markers in OUT/logs hold all commands that led to a step's result, its own and those of the steps it needs:
     `started` and `done`. Where `done` is the same, the step is skipped; where only `started` is, it goes on in what it
-    has written. `done` is followed by the seconds that the step took.
+    has written. `seconds` holds how long it took. Steps at a time share the cores, unless OMP_NUM_THREADS says how.
     """
 
     def __init__(self, steps: List[Step], out: str, root: str, jobs: int = 1):
         self.steps, self.out, self.root, self.jobs = steps, out, root, jobs
         self.histories = histories(steps)
         self.running: List[subprocess.Popen] = []
+        self.lock, self.stopped = threading.Lock(), False
         os.makedirs(f"{out}/logs", exist_ok=True)
 
     def marker(self, step: Step, kind: str) -> str:
@@ -52,7 +55,17 @@ class Runner:
         return {step.name: float(read(self.marker(step, "seconds")) or 0) for step in done}
 
     def run(self, after: Optional[Callable[[Step, List[Step]], None]] = None) -> None:
-        """All steps; `after` is called with each one that has just been run, and those that are left."""
+        """All steps; `after` is called with each one that has just been run, and those that are left.
+
+        What ends it (a step that fails, Ctrl-C, SIGTERM) ends the commands that are running too.
+        """
+        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
+            self.run_all(after)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def run_all(self, after: Optional[Callable[[Step, List[Step]], None]]) -> None:
         waiting, finished, futures = list(self.steps), set(), {}
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
@@ -72,9 +85,34 @@ class Runner:
                         if after is not None:
                             after(step, waiting + list(futures.values()))
             except BaseException:
-                for process in self.running:
-                    process.terminate()
+                self.stop()
                 raise
+
+    def stop(self) -> None:
+        """Ends the commands that run; none is started after."""
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                process.terminate()
+
+    def start(self, command: str) -> subprocess.Popen:
+        path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+        env = dict(os.environ, PATH=path, PYTHONUNBUFFERED="1")
+        if self.jobs > 1:
+            env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
+        with self.lock:
+            if self.stopped:
+                sys.exit("stopped")
+            process = subprocess.Popen(
+                shlex.split(command),
+                cwd=self.root,
+                env=env,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            self.running.append(process)
+        return process
 
     def run_step(self, step: Step) -> None:
         print(f"\n[{step.name}]", flush=True)
@@ -91,27 +129,18 @@ class Runner:
 
     def run_command(self, command: str, step: Step) -> None:
         """Runs a command with its output in the log and its progress on the terminal; SystemExit where it fails."""
-        path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-        env = dict(os.environ, PATH=path, PYTHONUNBUFFERED="1")
         log_path, prefix = self.marker(step, "log"), f"[{step.name}]" if self.jobs > 1 else ""
         print(f"\n$ {command}", flush=True)
         with open(log_path, "a", encoding="utf-8") as log:
             log.write(f"\n$ {command}\n")
-            process = subprocess.Popen(
-                shlex.split(command),
-                cwd=self.root,
-                env=env,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            self.running.append(process)
+            process = self.start(command)
             for line in process.stdout:
                 log.write(line)
                 log.flush()
                 show(line, prefix)
         status = process.wait()
-        self.running.remove(process)
+        with self.lock:
+            self.running.remove(process)
         if status != 0:
             with open(log_path, encoding="utf-8") as log:
                 tail = log.readlines()[-15:]

@@ -37,9 +37,11 @@ STUDENTS = {
 }
 ROWS = [*STUDENTS, "deep_thin-undistilled", "teacher"]
 
-# Seconds of a step that no such step has been measured for yet: one of two threads of a shared x86-64 server.
-STARTUP, AUDIO = 12, 160000
-DEFAULT_SECONDS = {"speech": 30, "manifest": 10, "labelled": 5, "kmeans": 40, "teacher": 820, "subset": 5, "decode": 14}
+AUDIO = 160000  # samples of a batch, at most
+# Seconds of a step on one of two threads of a shared x86-64 server: start and a rate per update, or the whole.
+STARTUP = 12
+RATES = {"teacher": 1.35, "distil": 0.5, "ctc": 0.25}
+SECONDS = {"speech": 30, "manifest": 10, "labelled": 5, "kmeans": 40, "subset": 5, "decode": 14}
 
 
 class Plan(NamedTuple):
@@ -62,9 +64,13 @@ class Plan(NamedTuple):
     def folder(self, row: str, seed: int) -> str:
         return f"{self.out}/study/{row}-{seed}"
 
+    def budgets(self) -> List[int]:
+        """Utterances with labels, of each share; two shares of the same number are one."""
+        return list(dict.fromkeys(self.labelled(share) for share in self.shares))
+
     def cells(self) -> List[Tuple[str, int, int]]:
         """(row, seed, utterances with labels) of each result, all rows of one seed before the next."""
-        return [(r, seed, self.labelled(s)) for seed in self.seeds for r in self.rows for s in self.shares]
+        return [(row, seed, labelled) for seed in self.seeds for row in self.rows for labelled in self.budgets()]
 
 
 def training_options(seed: int, updates: int) -> str:
@@ -119,7 +125,7 @@ def study_steps(plan: Plan) -> List[Step]:
     """Everything that the rows need, each step once."""
     steps = data_steps(plan.out, plan.train) + [teacher_step(plan.out, plan.pretrain)]
     for seed in plan.seeds:
-        steps += [subset_step(plan, plan.labelled(share), seed) for share in plan.shares]
+        steps += [subset_step(plan, labelled, seed) for labelled in plan.budgets()]
         sources = ["deep_thin-reg" if row == "deep_thin-undistilled" else row for row in plan.rows if row != "teacher"]
         steps += [distil_step(plan, row, seed) for row in dict.fromkeys(sources)]
     for row, seed, labelled in plan.cells():
@@ -128,27 +134,38 @@ def study_steps(plan: Plan) -> List[Step]:
 
 
 def by_seed(steps: List[Step], seeds: Sequence[int]) -> List[Step]:
-    """What has no seed first, then seed after seed, each row's fine-tuning right behind its distillation."""
+    """What has no seed first, then seed after seed, in each of them row after row, its fine-tuning right behind its
+    distillation: what a study that is stopped has got can be compared."""
 
-    def order(step: Step) -> Tuple[int, str, int]:
+    def order(step: Step) -> Tuple[int, int]:
         kind, _, rest = step.name.partition("-")
         if kind not in ("subset", "distil", "ctc", "decode"):
-            return (-1, "", 0)
+            return (-1, -1)
         row, seed = rest.rsplit("-", 1)
-        row = "" if kind == "subset" else row if kind == "distil" else row.rsplit("-", 1)[0]
-        return (list(seeds).index(int(seed)), "", 0) if kind == "subset" else (list(seeds).index(int(seed)), row, 1)
+        row = row if kind == "distil" else row.rsplit("-", 1)[0]
+        return (list(seeds).index(int(seed)), -1 if kind == "subset" else ROWS.index(row))
 
     return sorted(steps, key=order)
 
 
+def guessed(plan: Plan, step_name: str) -> float:
+    """Seconds of a step that nothing is known of."""
+    kind = step_name.split("-")[0]
+    if kind not in RATES:
+        return SECONDS[kind]
+    updates = {"teacher": plan.pretrain, "distil": plan.distil, "ctc": plan.ctc}[kind]
+    if kind == "ctc" and "-undistilled-" in step_name:
+        updates += plan.distil
+    return STARTUP + RATES[kind] * updates
+
+
 def predicted(plan: Plan, steps: List[Step], seconds: Dict[str, float]) -> float:
-    """Seconds that steps will take one after the other: the mean of those of their kind, or a guess."""
+    """Seconds that steps will take one after the other: the guess, times what those of their kind took of theirs."""
     measured: Dict[str, List[float]] = {}
     for name, taken in seconds.items():
-        measured.setdefault(name.split("-")[0], []).append(taken)
-    guess = dict(DEFAULT_SECONDS, distil=STARTUP + 0.6 * plan.distil, ctc=STARTUP + 0.25 * plan.ctc)
-    kinds = [step.name.split("-")[0] for step in steps]
-    return sum(sum(measured[k]) / len(measured[k]) if k in measured else guess[k] for k in kinds)
+        measured.setdefault(name.split("-")[0], []).append(taken / guessed(plan, name))
+    factor = {kind: sum(ratios) / len(ratios) for kind, ratios in measured.items()}
+    return sum(guessed(plan, step.name) * factor.get(step.name.split("-")[0], 1.0) for step in steps)
 
 
 def run(plan: Plan, jobs: int, dry_run: bool) -> None:
@@ -168,7 +185,7 @@ def run(plan: Plan, jobs: int, dry_run: bool) -> None:
     try:
         runner.run(lambda _, left: tell(left))
     finally:
-        study_report.write(plan)
+        study_report.write(plan, steps)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -190,7 +207,7 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of the teacher's pre-training (as the demo's), of distillation and of CTC (600 200 220)",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at a time (1); set OMP_NUM_THREADS too")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at a time, which share the cores (1)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run, and for how long")
     parser.add_argument("--report", action="store_true", help="run nothing, write the report from what is there")
     return parser
@@ -204,7 +221,7 @@ def main() -> None:
         sys.exit(f"error: --rows {unknown[0]}: no such row; there are {', '.join(ROWS)}")
     plan = Plan(os.path.abspath(args.out), args.train, rows, args.seeds, args.shares, *args.updates)
     if args.report:
-        study_report.write(plan)
+        study_report.write(plan, study_steps(plan))
     else:
         run(plan, args.jobs, args.dry_run)
 

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import fairseq
 import torch
+from steps import Step
 
 from distill_user_dir.student import load_student
 
@@ -42,8 +43,10 @@ class Summary(NamedTuple):
     deviation: Optional[float]
     seeds: int
 
-    def __str__(self) -> str:
-        return f"{self.mean:.1f}" + ("" if self.deviation is None else f" ± {self.deviation:.1f}")
+    def text(self, planned: int, form: str = ".1f") -> str:
+        """Mean ± deviation, and the number of seeds where that is not `planned`."""
+        deviation = "" if self.deviation is None else f" ± {self.deviation:.1f}"
+        return f"{self.mean:{form}}{deviation}" + ("" if self.seeds == planned else f" ({self.seeds} of {planned})")
 
 
 def summarise(values: Sequence[float]) -> Optional[Summary]:
@@ -82,17 +85,16 @@ def differences(results: Sequence[Result], row: str, labelled: int) -> Optional[
 
 def table(plan: Any, results: Sequence[Result], sizes: Dict[str, int]) -> List[List[str]]:
     """Header and one line a row: parameters with the CTC layer, WER by budget, and its difference to the reference."""
-    budgets = [plan.labelled(share) for share in plan.shares]
-    cells = by_cell(results)
+    budgets, planned, cells = plan.budgets(), len(plan.seeds), by_cell(results)
     lines = [["row", "parameters"] + [f"WER % ({n})" for n in budgets] + [f"to {REFERENCE} ({n})" for n in budgets]]
     for row in plan.rows:
         wers = [summarise(list(cells.get((row, n), {}).values())) for n in budgets]
         deltas = [None if row == REFERENCE else differences(results, row, n) for n in budgets]
-        shown = [
-            "" if delta is None else f"{delta.mean:+.1f}" + str(delta)[len(f"{delta.mean:.1f}") :] for delta in deltas
-        ]
-        size = f"{sizes[row] / 1e6:.2f} M" if row in sizes else ""
-        lines.append([row, size] + ["not run" if wer is None else str(wer) for wer in wers] + shown)
+        lines.append(
+            [row, f"{sizes[row] / 1e6:.2f} M" if row in sizes else ""]
+            + ["not run" if wer is None else wer.text(planned) for wer in wers]
+            + ["" if delta is None else delta.text(planned, "+.1f") for delta in deltas]
+        )
     return lines
 
 
@@ -141,8 +143,12 @@ def settings(plan: Any, results: Sequence[Result]) -> List[Tuple[str, str]]:
             f"synthesised spoken digits, {plan.train} training utterances, {tested} test utterances of unseen speakers",
         ),
         ("teacher", f"{plan.pretrain} updates of HuBERT's pre-training, 6 layers x 192 (recipes/demo/teacher.yaml)"),
-        ("distillation", f"{plan.distil} updates of 10 s of audio, without transcripts; undistilled: none"),
-        ("fine-tuning", f"{plan.ctc} updates of CTC, CNN frozen; undistilled: {plan.distil + plan.ctc} of them"),
+        ("distillation", f"{plan.distil} updates of at most 10 s of audio, no transcripts; undistilled: none"),
+        (
+            "fine-tuning",
+            f"{plan.ctc} updates of CTC of at most 10 s, whatever the budget, CNN frozen; "
+            f"undistilled: {plan.distil + plan.ctc} of them",
+        ),
         (
             "seeds",
             " ".join(map(str, plan.seeds)) + ": initialisation, batches, masks, and which utterances have labels",
@@ -166,11 +172,14 @@ utterances. {finished} of {total} results are there.</p>
 <p>Mean over seeds; the bars reach from the best seed to the worst. Rows are drawn side by side so that the bars can be
 told apart.</p>
 <h2>Word error rates</h2>{table}
-<p>Mean ± sample standard deviation over seeds; in brackets the utterances with labels. The columns to the right are the
+<p>Mean ± sample standard deviation over seeds, and how many of the seeds where some are missing; in the header the
+utterances with labels. The columns to the right are the
 differences to {reference} <em>with the same seed and the same labelled utterances</em>, which take out what all rows of
 a seed share: a difference much larger than its deviation is one to believe; of three seeds, none smaller than it.</p>
 <h2>How it was made</h2>{settings}
-<h2>Every result</h2>{every}</body></html>
+<h2>Every result</h2>{every}
+<h2>Every command</h2><details><summary>{steps} steps, in the repository's root</summary><pre>{commands}</pre></details>
+</body></html>
 """
 
 
@@ -191,7 +200,7 @@ def sizes_of(plan: Any, results: Sequence[Result]) -> Dict[str, int]:
     }
 
 
-def write(plan: Any) -> None:
+def write(plan: Any, steps: Sequence[Step]) -> None:
     """OUT/study/report.html, results.json and wer_vs_labels.png from what is there, and the table on the terminal."""
     results = read_results(plan)
     os.makedirs(f"{plan.out}/study", exist_ok=True)
@@ -209,6 +218,8 @@ def write(plan: Any) -> None:
         reference=REFERENCE,
         settings=html_table(settings(plan, results), header=False),
         every=html_table(every),
+        steps=len(steps),
+        commands=html.escape("\n".join(command for step in steps for command in step.commands)),
     )
     content = {
         "settings": dict(settings(plan, results)),
