@@ -6,17 +6,19 @@ Importing it (or naming it as `common.user_dir`) registers:
 - criterion `distillation`     criterions/distillation.py      weighs and logs; arithmetic in losses/
 - model `student_hubert`       models/student_hubert.py        the student and its prediction heads
 - model `student_ctc`          models/student_ctc.py           CTC on a student or on an original HuBERT
+- lr_scheduler `staged_polynomial_decay`                       lr_schedulers/, polynomial_decay for each stage
 
 Around them: checkpoints.py (safe loading), pretrained.py (a model from its checkpoint), teacher.py,
-clusters.py (a HuBERT's clusters), needs.py (what the losses need of teacher and data), initialisation.py (student from
-teacher), dataset.py, manifest.py, audio.py and frame_labels.py (data, k-means labels and their checks), conv_layers.py
-and padding.py (frames and masks), modules/ (networks), infer.py and wer.py (decoding), student.py (use from Python),
-slim.py (small checkpoints), profile.py and measure.py (sizes, speed, memory), compat.py (what differs between fairseq
-versions).
+clusters.py (a HuBERT's clusters), needs.py (what the losses need of teacher and data), stages.py (of a front-end
+distillation), initialisation.py (student from teacher or student), dataset.py, manifest.py, audio.py and
+frame_labels.py (data, k-means labels and their checks), conv_layers.py and padding.py (frames and masks), modules/
+(networks), infer.py and wer.py (decoding), student.py (use from Python), slim.py (small checkpoints), profile.py and
+measure.py (sizes, speed, memory), compat.py (what differs between fairseq versions).
 """
 
 from distill_user_dir import compat  # noqa: F401  (first: it makes torch.load safe)
 from distill_user_dir.criterions import distillation  # noqa: F401
+from distill_user_dir.lr_schedulers import staged_polynomial_decay  # noqa: F401
 from distill_user_dir.models import student_ctc, student_hubert  # noqa: F401
 from distill_user_dir.tasks import hubert_distillation  # noqa: F401
 

@@ -22,6 +22,13 @@ class DistillationDataset(HubertDataset):
         self.epoch = epoch
 
     def collater(self, samples: List[Dict[str, Any]]) -> Dict[str, Any]:
-        """As fairseq's: `net_input.source` (B, N) raw audio, `net_input.padding_mask` (B, N) bool, labels."""
+        """As fairseq's: `net_input.source` (B, N) raw audio, `net_input.padding_mask` (B, N) bool, labels.
+
+        The audio is float64, since fairseq's trainer casts all float32 of a sample to half precision where it trains
+        in it, and a log-mel of half-precision audio is off by up to 2. The values are float32's.
+        """
         with numpy_seed(self.seed, self.epoch, *(sample["id"] for sample in samples)):
-            return super().collater(samples)
+            batch = super().collater(samples)
+        if batch:
+            batch["net_input"]["source"] = batch["net_input"]["source"].double()
+        return batch

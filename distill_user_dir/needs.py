@@ -5,22 +5,22 @@ from typing import Any, NamedTuple
 
 class Needs(NamedTuple):
     """labels: frame labels of a k-means label file; posteriors: the teacher's clusters of each frame; clusters: the
-    teacher's label embeddings; forward: the teacher is run; checkpoint: the teacher's file is read."""
+    teacher's label embeddings; frontend: the teacher's front-end; forward: the teacher is run; checkpoint: the
+    teacher's file is read."""
 
     labels: bool
     posteriors: bool
     clusters: bool
+    frontend: bool
     forward: bool
     checkpoint: bool
 
     @classmethod
     def of(cls, cfg: Any) -> "Needs":
         """From the config of a `student_hubert` to be trained. ValueError where there is nothing to learn."""
-        if cfg.regression_weight < 0 or cfg.discriminative_weight < 0:
-            raise ValueError(
-                f"criterion.regression_weight={cfg.regression_weight:g} and "
-                f"criterion.discriminative_weight={cfg.discriminative_weight:g}: a weight is 0 or more"
-            )
+        for name in ("regression_weight", "discriminative_weight", "frontend_weight", "frontend_updates"):
+            if cfg[name] < 0:
+                raise ValueError(f"criterion.{name}={cfg[name]:g}: it has to be 0 or more")
         regression, discriminative = cfg.regression_weight > 0, cfg.discriminative_weight > 0
         if not regression and not discriminative:
             raise ValueError("criterion.regression_weight=0 and criterion.discriminative_weight=0: there is no loss")
@@ -32,9 +32,10 @@ class Needs(NamedTuple):
         labels = discriminative and cfg.discriminative_target == "kmeans"
         posteriors = discriminative and not labels
         clusters = posteriors or discriminative and cfg.discriminative_head == "codebook"
-        forward = regression or posteriors
+        frontend = cfg.frontend_updates > 0 or cfg.frontend_weight > 0
+        forward = regression or posteriors or frontend
         starts = bool(cfg.init_layers) or cfg.init_feature_extractor or cfg.init_pos_conv
-        return cls(labels, posteriors, clusters, forward, forward or clusters or starts)
+        return cls(labels, posteriors, clusters, frontend, forward, forward or clusters or starts)
 
 
 def settle(cfg: Any, field: str, value: Any, source: str) -> None:

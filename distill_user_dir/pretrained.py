@@ -9,7 +9,7 @@ from distill_user_dir.checkpoints import CheckpointError, HubertCheckpoint, type
 from distill_user_dir.models.student_hubert import StudentHubert, StudentHubertConfig
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
-PRETRAINING_ONLY = ("final_proj.", "target_glu.", "label_embs_concat", "heads.", "cluster_head.")
+PRETRAINING_ONLY = ("final_proj.", "target_glu.", "label_embs_concat", "heads.", "cluster_head.", "frontend_head.")
 
 
 def build_hubert(

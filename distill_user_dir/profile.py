@@ -34,6 +34,7 @@ from distill_user_dir.student import load_student
 
 PARTS = ("front-end", "positional convolution", "Transformer", "CTC layer")
 BASE = "HuBERT Base"
+HEADS = ("heads.", "cluster_head.projection.", "frontend_head.")
 SAMPLE_RATE = 16000
 
 
@@ -70,7 +71,7 @@ def load_row(source: str, teacher_width: int) -> Row:
     student = load_student(source)
     folder = os.path.basename(os.path.dirname(os.path.abspath(source)))
     state = hubert_in(source).state
-    heads = sum(value.numel() for key, value in state.items() if key.startswith(("heads.", "cluster_head.projection.")))
+    heads = sum(value.numel() for key, value in state.items() if key.startswith(HEADS))
     return Row(f"{folder}/{name}", student.encoder, student.proj, heads)
 
 

@@ -12,8 +12,9 @@ from distill_user_dir.pretrained import build_hubert
 
 
 class TeacherOutput(NamedTuple):
-    """layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True where padded; x: (B, T, D), the output of the
-    last layer that was run (behind the final LayerNorm of a pre-LN teacher that was run to its end)."""
+    """layers: {1-based layer, or PROJECTED or LAYER_INPUT: (B, T, D)}; padding_mask: (B, T) bool, True where padded; x:
+    (B, T, D), the output of the last layer that was run (behind the final LayerNorm of a pre-LN teacher that was run to
+    its end)."""
 
     layers: Dict[int, Tensor]
     padding_mask: Tensor
@@ -29,15 +30,18 @@ class Teacher:
         layers: Sequence[int],
         name: str = "the teacher",
         head: Optional[CodebookHead] = None,
+        front: Optional[int] = None,
     ):
         """layers: those whose outputs are wanted, counted from 1. ValueError where the model has no such layer.
-        head: to its clusters, if these are wanted; they need all of its layers."""
+        head: to its clusters, if these are wanted; they need all of its layers. front: PROJECTED or LAYER_INPUT, if
+        its front-end is wanted."""
         depth = len(model.encoder.layers)
         beyond = [layer for layer in layers if not 1 <= layer <= depth]
         if beyond:
             raise ValueError(f"model.layer_map asks for teacher layer {beyond[0]}, but {name} has layers 1 to {depth}")
         self.layers = sorted(set(layers))
-        self.last = depth if head is not None else max(self.layers)
+        self.front = front
+        self.last = depth if head is not None else max(self.layers, default=front)
         self.depth = depth
         self.model = model.eval().requires_grad_(False)
         self.head = None if head is None else head.eval().requires_grad_(False)
@@ -49,7 +53,7 @@ class Teacher:
 
     def truncate(self) -> "Teacher":
         """Drops the layers above the last one needed: they take memory and are never run."""
-        del self.model.encoder.layers[self.last :]
+        del self.model.encoder.layers[max(self.last, 0) :]
         return self
 
     def to(self, device: torch.device) -> "Teacher":
@@ -59,9 +63,14 @@ class Teacher:
         return self
 
     @torch.no_grad()
-    def __call__(self, source: Tensor, padding_mask: Optional[Tensor] = None) -> TeacherOutput:
-        """(B, N) raw audio, (B, N) bool padding mask or None -> the wanted layers, in float32."""
-        encoded = self.model.encode(source.float(), padding_mask, keep=self.layers, last=self.last)
+    def __call__(
+        self, source: Tensor, padding_mask: Optional[Tensor] = None, layers: bool = True, front: bool = False
+    ) -> TeacherOutput:
+        """(B, N) raw audio, (B, N) bool padding mask or None -> the wanted layers and front-end, in float32; it is run
+        no further than these need."""
+        keep = [*(self.layers if layers else ()), *((self.front,) if front else ())]
+        last = self.last if layers else self.front
+        encoded = self.model.encode(source.float(), padding_mask, keep=keep, last=last)
         return TeacherOutput(encoded.layers, encoded.padding_mask, encoded.x)
 
     @torch.no_grad()

@@ -13,14 +13,20 @@ from omegaconf.errors import OmegaConfBaseException
 from distill_user_dir import infer
 from tests.helpers import RECIPES, recipe
 
-PACKAGES = {"student": "model.", "data": "task.", "loss": "", "base": ""}  # of the groups in recipes/distill
+PACKAGES = {
+    "student": "model.",
+    "data": "task.",
+    "loss": "",
+    "frontend": "",
+    "base": "",
+}  # of the groups in recipes/distill
 
 
 def names(folder):
     return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml"))
 
 
-STUDENTS, LOSSES, DATA = (names(f"distill/{group}") for group in ("student", "loss", "data"))
+STUDENTS, LOSSES, DATA, FRONTENDS = (names(f"distill/{group}") for group in ("student", "loss", "data", "frontend"))
 
 
 def dataclass_of(section, name):
@@ -47,6 +53,7 @@ def merged(cfg):
 
 CASES = [("distill", name, [f"student={student}"]) for name in names("distill") for student in STUDENTS]
 CASES += [("distill", "laptop", [f"loss={loss}", f"data={data}"]) for loss in LOSSES for data in DATA]
+CASES += [("distill", name, [f"frontend={frontend}"]) for name in names("distill") for frontend in FRONTENDS]
 CASES += [("finetune", name, []) for name in names("finetune")] + [("demo", name, []) for name in names("demo")]
 
 
@@ -78,7 +85,7 @@ def test_composes_and_merges(folder, name, overrides):
         assert cfg.lr_scheduler.total_num_update == cfg.optimization.max_update
 
 
-@pytest.mark.parametrize("group", ["student", "loss", "data"])
+@pytest.mark.parametrize("group", ["student", "loss", "data", "frontend"])
 def test_a_group_is_chosen_whole(group):
     """What the recipe's own list names leaves nothing behind when another is chosen."""
     for name in names(f"distill/{group}"):

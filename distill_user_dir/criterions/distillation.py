@@ -12,12 +12,16 @@ from torch import Tensor
 
 from distill_user_dir.frame_labels import align, labelled_frames
 from distill_user_dir.losses.discriminative import TARGETS, agreement, hard_loss, soft_loss
+from distill_user_dir.losses.frontend import frontend_loss
 from distill_user_dir.losses.regression import DISTANCES, regression
+from distill_user_dir.modules.hubert import LAYER_INPUT, PROJECTED
 from distill_user_dir.padding import padding_mask
 
+UNJUDGED = "unjudged"  # logged by validations of the first stage, which are not compared with those of the second
 COUNTED = ("discriminative", "agreement")  # means over the frames that the discriminative loss counts
-COUNTS = ("ntokens", "nsentences", "sample_size", "counted")
+COUNTS = ("ntokens", "nsentences", "sample_size", "counted", UNJUDGED)
 HISTOGRAM = "_clusters_"
+FRONTS = {"projected": PROJECTED, "layer_input": LAYER_INPUT}
 
 
 @dataclass
@@ -54,6 +58,22 @@ class DistillationCriterionConfig(FairseqDataclass):
         default=0.1, metadata={"help": "divides the student's logits (HuBERT: 0.1 for cosines; 1 suits a linear head)"}
     )
     teacher_temperature: float = field(default=0.1, metadata={"help": "divides the teacher's cosines (HuBERT: 0.1)"})
+    frontend_updates: int = field(
+        default=0, metadata={"help": "updates of the first stage, in which only the front-end learns; 0: no such stage"}
+    )
+    frontend_target: ChoiceEnum(list(FRONTS)) = field(
+        default="projected",
+        metadata={
+            "help": "of the teacher: projected: its projected CNN features, no Transformer is run; layer_input: the "
+            "input of its first layer"
+        },
+    )
+    frontend_distance: ChoiceEnum(list(DISTANCES)) = field(
+        default="l1", metadata={"help": "distance of the front-ends, averaged over the feature dimension"}
+    )
+    frontend_weight: float = field(
+        default=0.0, metadata={"help": "weight of the front-end's loss in the second stage (Wang et al.: 0)"}
+    )
 
 
 @register_criterion("distillation", dataclass=DistillationCriterionConfig)
@@ -77,26 +97,40 @@ class DistillationCriterion(FairseqCriterion):
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
         """The weighted sum of the losses, the number of frames to divide it by, and what is logged of them."""
-        net_input = sample["net_input"]
+        net_input, first_stage = sample["net_input"], model.in_frontend_stage
         label_counts = None
-        if self.labelled:
+        if self.labelled and not first_stage:
             label_counts = self.label_counts(sample).to(net_input["source"].device)
         with self.masks(model, sample) as mask:
             predicted = model(**net_input, mask=mask, label_counts=label_counts)
-        teacher = self.run_teacher(net_input) if self.needs_teacher else None
+        layers, front = self.needs_teacher and not first_stage, predicted.front is not None
+        teacher = self.run_teacher(net_input, layers, front) if layers or front else None
         if teacher is not None:
             check_frames(predicted.padding_mask, kept(teacher.padding_mask, label_counts, model))
-        frames, counted = int((~predicted.padding_mask).sum()), int(predicted.counted.sum())
-        size = frames if self.cfg.regression_weight > 0 else counted
-        log = {"ntokens": frames, "nsentences": predicted.counted.size(0), "sample_size": size, "counted": counted}
+        loss, log = 0.0, {"nsentences": net_input["source"].size(0), "ntokens": int((~predicted.padding_mask).sum())}
+        if front:
+            loss = loss + (1.0 if first_stage else self.cfg.frontend_weight) * self.frontend(predicted, teacher, log)
+        if first_stage:
+            log.update(sample_size=log["ntokens"], counted=0)
+            log.update({} if model.training else {UNJUDGED: 1})
+        else:
+            loss = loss + self.second_stage(model, sample, predicted, teacher, log)
+        log["loss"] = loss.detach()
+        return loss, log["sample_size"], log
+
+    def second_stage(
+        self, model: Any, sample: Dict[str, Any], predicted: Any, teacher: Any, log: Dict[str, Any]
+    ) -> Tensor:
+        """The weighted sum of the losses behind the front-end's."""
+        counted = int(predicted.counted.sum())
+        log.update(counted=counted, sample_size=log["ntokens"] if self.cfg.regression_weight > 0 else counted)
         loss = 0.0
         if self.cfg.regression_weight > 0:
             loss = loss + self.cfg.regression_weight * self.regression(predicted, teacher, log)
         if self.cfg.discriminative_weight > 0:
             targets = self.targets(model, sample, predicted, teacher)
             loss = loss + self.cfg.discriminative_weight * self.discriminative(predicted, targets, log)
-        log["loss"] = loss.detach()
-        return loss, size, log
+        return loss
 
     @staticmethod
     def label_counts(sample: Dict[str, Any]) -> Tensor:
@@ -114,18 +148,25 @@ class DistillationCriterion(FairseqCriterion):
         Masks of training follow from the seed and the update, by which the trainer seeds torch; those of a validation
         from the seed and the utterances.
         """
-        if model.training or not self.validates_masked:
+        if model.training or not self.validates_masked or model.in_frontend_stage:
             yield model.training
             return
         with utils.set_torch_seed(hash((self.task.cfg.seed, *sample["id"].tolist())) % 2**31):
             yield True
 
-    def run_teacher(self, net_input: Dict[str, Tensor]) -> Any:
+    def run_teacher(self, net_input: Dict[str, Tensor], layers: bool, front: bool) -> Any:
         if self.task.teacher is None:
             raise ValueError(
                 "there is no teacher: this model was rebuilt from its checkpoint, not built to be distilled"
             )
-        return self.task.teacher.to(net_input["source"].device)(**net_input)
+        return self.task.teacher.to(net_input["source"].device)(**net_input, layers=layers, front=front)
+
+    def frontend(self, predicted: Any, teacher: Any, log: Dict[str, Any]) -> Tensor:
+        """Summed over the valid frames."""
+        target = teacher.layers[FRONTS[str(self.cfg.frontend_target)]]
+        loss = frontend_loss(predicted.front, target, ~predicted.padding_mask, str(self.cfg.frontend_distance))
+        log["frontend"] = loss.detach()
+        return loss
 
     def regression(self, predicted: Any, teacher: Any, log: Dict[str, Any]) -> Tensor:
         """Mean over the predicted layers, summed over the valid frames."""
@@ -178,6 +219,9 @@ class DistillationCriterion(FairseqCriterion):
 
         names = {name for log in logging_outputs for name in log} - set(COUNTS)
         histograms = sorted(name for name in names if name.startswith(HISTOGRAM))
+        if total(UNJUDGED) > 0:
+            names.remove("loss")
+            metrics.log_derived("loss", lambda meters: None)  # nothing to choose a checkpoint by, or to stop for
         for name in sorted(names - set(histograms)):
             size = total("sample_size" if name == "loss" else "counted" if name in COUNTED else "ntokens")
             value = float(total(name)) / max(float(size), 1.0)

@@ -8,12 +8,14 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
 from fairseq.models.hubert.hubert import HubertConfig
 from omegaconf import II, DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill_user_dir.criterions.distillation import DistillationCriterionConfig
 from distill_user_dir.modules.cluster_heads import cluster_head
+from distill_user_dir.modules.fbank_frontend import NORMS, fbank_frontend
 from distill_user_dir.modules.heads import HEADS
-from distill_user_dir.modules.hubert import Encoded, LengthAwareHubert
+from distill_user_dir.modules.hubert import PROJECTED, Encoded, LengthAwareHubert, plain_config
+from distill_user_dir.stages import in_frontend_stage, learns
 
 
 @dataclass
@@ -27,6 +29,37 @@ class StudentHubertConfig(HubertConfig):
             "help": "group norm takes mean and variance over the valid samples only; false is fairseq's behaviour, "
             "where an utterance's features depend on the padding of its batch"
         },
+    )
+    frontend: ChoiceEnum(["waveform", "fbank"]) = field(
+        default="waveform", metadata={"help": "waveform: HuBERT's CNN; fbank: log-mel features and one convolution"}
+    )
+    fbank_bins: int = field(default=80, metadata={"help": "mel bins (Wang et al.: 80)"})
+    fbank_length: float = field(default=25.0, metadata={"help": "window in milliseconds (Kaldi: 25)"})
+    fbank_shift: float = field(default=10.0, metadata={"help": "shift of the window in milliseconds (Kaldi: 10)"})
+    fbank_window: str = field(default="povey", metadata={"help": "povey (Kaldi's), hanning, hamming, rectangular"})
+    fbank_dither: float = field(
+        default=0.0,
+        metadata={"help": "deviation of the noise added, in units of a 16-bit sample; 0: none, at any time"},
+    )
+    fbank_norm: ChoiceEnum(list(NORMS)) = field(
+        default="global", metadata={"help": "mean and variance of each bin: of the training data, or of the utterance"}
+    )
+    fbank_stats: Optional[str] = field(
+        default=None,
+        metadata={"help": "for fbank_norm=global: what manifests/fbank_stats.py wrote; read once, kept in checkpoints"},
+    )
+    fbank_kernel: int = field(default=5, metadata={"help": "of the convolution, in Fbank frames; odd"})
+    fbank_stride: int = field(default=2, metadata={"help": "Fbank frames for a frame of the Transformer"})
+    spec_freq_masks: int = field(default=0, metadata={"help": "SpecAugment: bands of bins masked in training"})
+    spec_freq_width: int = field(default=30, metadata={"help": "SpecAugment: bins of a band, at most"})
+    spec_time_masks: int = field(default=0, metadata={"help": "SpecAugment: spans of frames masked in training"})
+    spec_time_width: int = field(default=40, metadata={"help": "SpecAugment: Fbank frames of a span, at most"})
+    spec_time_share: float = field(
+        default=0.2, metadata={"help": "SpecAugment: a span is at most this share of the utterance (its p)"}
+    )
+    init_from_student: Optional[str] = field(
+        default=None,
+        metadata={"help": "checkpoint of a student of the same Transformer, to start from its Transformer and heads"},
     )
     prediction_head: ChoiceEnum(list(HEADS)) = field(
         default="layer-wise",
@@ -68,6 +101,9 @@ class StudentHubertConfig(HubertConfig):
     discriminative_head: str = II("criterion.discriminative_head")
     discriminative_target: str = II("criterion.discriminative_target")
     discriminative_frames: str = II("criterion.discriminative_frames")
+    frontend_updates: int = II("criterion.frontend_updates")
+    frontend_weight: float = II("criterion.frontend_weight")
+    frontend_target: str = II("criterion.frontend_target")
 
 
 def student_config(values: Dict[str, Any]) -> DictConfig:
@@ -80,13 +116,16 @@ def student_config(values: Dict[str, Any]) -> DictConfig:
 
 class Predictions(NamedTuple):
     """targets: the teacher layers predicted; layers: the predictions, (B, T, D) each; padding_mask: (B, T) bool;
-    counted: (B, T) bool, the F frames of the discriminative loss; clusters: (F, C) logits for each label set."""
+    counted: (B, T) bool, the F frames of the discriminative loss; clusters: (F, C) logits for each label set; front:
+    (B, T, D), the prediction of the teacher's front-end, or None. In the first stage of a front-end distillation there
+    is nothing else than `front`."""
 
     targets: List[int]
     layers: List[Tensor]
     padding_mask: Tensor
-    counted: Tensor
+    counted: Optional[Tensor]
     clusters: List[Tensor]
+    front: Optional[Tensor]
 
 
 def check_layer_map(cfg: Any) -> None:
@@ -103,20 +142,48 @@ def check_layer_map(cfg: Any) -> None:
         raise ValueError(f"model.layer_map={layer_map}: 0 has no meaning for expand-last; name teacher layers only")
 
 
+def check_teacher_width(cfg: Any) -> None:
+    if cfg.teacher_embed_dim <= 0:
+        raise ValueError("model.teacher_embed_dim=0: there is no teacher to read it from; give the width")
+
+
+def with_frames_of_fbank(cfg: Any, task_cfg: Any) -> Any:
+    """The config of a HuBERT whose CNN, which is then replaced, makes the frames of the Fbank front-end.
+
+    Frames of an Fbank with a window of W and a shift of S samples, and then of an odd kernel with half of it as padding
+    and stride K, are those of a CNN of one layer with kernel W and stride K S. ValueError where it cannot be.
+    """
+    if task_cfg.normalize:
+        raise ValueError("task.normalize=true is for a waveform; an Fbank wants raw audio: set it to false")
+    if cfg.init_feature_extractor:
+        raise ValueError("model.init_feature_extractor=true: frontend=fbank has no CNN to start from; set it to false")
+    window, shift = (int(task_cfg.sample_rate * length * 0.001) for length in (cfg.fbank_length, cfg.fbank_shift))
+    frames = f"[({cfg.encoder_embed_dim},{window},{shift * cfg.fbank_stride})]"
+    return OmegaConf.merge(plain_config(cfg), {"conv_feature_layers": frames, "extractor_mode": "default"})
+
+
 @register_model("student_hubert", dataclass=StudentHubertConfig)
 class StudentHubert(LengthAwareHubert):
     """A HuBERT with heads that predict the teacher's layers, its clusters, or both: one set of heads for each loss
     whose weight is not 0."""
 
     def __init__(self, cfg: StudentHubertConfig, task_cfg: Any):
-        super().__init__(cfg, task_cfg, [None], cfg.valid_statistics)
+        is_fbank = str(cfg.frontend) == "fbank"
+        super().__init__(
+            with_frames_of_fbank(cfg, task_cfg) if is_fbank else cfg, task_cfg, [None], cfg.valid_statistics
+        )
         super().remove_pretraining_modules()
-        self.targets, self.heads, self.cluster_head = [], None, None
+        self.is_fbank = is_fbank
+        if is_fbank:
+            self.feature_extractor = fbank_frontend(cfg, task_cfg.sample_rate)
+            self.layer_norm = nn.Identity()
+        self.targets, self.heads, self.cluster_head, self.frontend_head = [], None, None, None
+        self.frontend_updates, self.frontend_weight = cfg.frontend_updates, cfg.frontend_weight
+        self.num_updates = 0
         self.frames = str(cfg.discriminative_frames)
         if cfg.regression_weight > 0:
             check_layer_map(cfg)
-            if cfg.teacher_embed_dim <= 0:
-                raise ValueError("model.teacher_embed_dim=0: there is no teacher to read it from; give the width")
+            check_teacher_width(cfg)
             self.targets = [target for target in cfg.layer_map if target > 0]
             head = HEADS[str(cfg.prediction_head)]
             self.heads = head(list(cfg.layer_map), cfg.encoder_embed_dim, cfg.teacher_embed_dim)
@@ -125,6 +192,10 @@ class StudentHubert(LengthAwareHubert):
             if not sizes or kind == "codebook" and cfg.codebook_dim <= 0:
                 raise ValueError("model.cluster_sizes and model.codebook_dim: there is nothing to read them from")
             self.cluster_head = cluster_head(kind, cfg.encoder_embed_dim, cfg.codebook_dim, sizes)
+
+        if cfg.frontend_updates > 0 or cfg.frontend_weight > 0:
+            check_teacher_width(cfg)
+            self.frontend_head = nn.Linear(cfg.encoder_embed_dim, cfg.teacher_embed_dim)
 
     @classmethod
     def build_model(cls, cfg: StudentHubertConfig, task: Any) -> "StudentHubert":
@@ -142,13 +213,44 @@ class StudentHubert(LengthAwareHubert):
 
         label_counts: (B,) frame labels of each utterance, where frames without one are to count as padding.
         """
+        if self.in_frontend_stage:
+            encoded = self.encode(source, padding_mask, last=PROJECTED)
+            return Predictions([], [], encoded.padding_mask, None, [], self.frontend_head(encoded.x))
         depth = len(self.encoder.layers)
-        keep = () if self.heads is None else range(1, depth + 1)
+        keep = [] if self.heads is None else list(range(1, depth + 1))
+        if self.predicts_front:
+            keep.append(PROJECTED)
         encoded: Encoded = self.encode(source, padding_mask, mask, keep=keep, label_counts=label_counts)
-        layers = [] if self.heads is None else self.heads([encoded.layers[i] for i in keep])
+        layers = [] if self.heads is None else self.heads([encoded.layers[i + 1] for i in range(depth)])
         counted = self.counted(encoded)
         clusters = [] if self.cluster_head is None else self.cluster_head(encoded.x[counted])
-        return Predictions(self.targets, layers, encoded.padding_mask, counted, clusters)
+        front = self.frontend_head(encoded.layers[PROJECTED]) if self.predicts_front else None
+        return Predictions(self.targets, layers, encoded.padding_mask, counted, clusters, front)
+
+    @property
+    def in_frontend_stage(self) -> bool:
+        return in_frontend_stage(self.num_updates, self.frontend_updates)
+
+    @property
+    def predicts_front(self) -> bool:
+        """In the first stage always; in the second where its loss has a weight, and in validations."""
+        if self.frontend_head is None:
+            return False
+        return self.in_frontend_stage or self.frontend_weight > 0 or not self.training
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Called by the trainer before each update; a validation belongs to the stage of the update before it."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
+
+    def choose_what_learns(self) -> None:
+        """Gradients for the parameters of the stage, and for no other: those keep neither gradient nor moments."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(learns(name, self.in_frontend_stage, self.frontend_weight))
+
+    def extract(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        """(B, N) audio, (B,) samples or None -> (B, T, C) features; an Fbank takes float32 audio in any precision."""
+        return self.feature_extractor(source, lengths) if self.is_fbank else super().extract(source, lengths)
 
     def counted(self, encoded: Encoded) -> Tensor:
         """(B, T) bool: the frames that `discriminative_frames` names, padding never."""
@@ -161,4 +263,4 @@ class StudentHubert(LengthAwareHubert):
     def remove_pretraining_modules(self) -> None:
         """Leaves what fine-tuning needs: the heads go."""
         super().remove_pretraining_modules()
-        self.heads = self.cluster_head = None
+        self.heads = self.cluster_head = self.frontend_head = None

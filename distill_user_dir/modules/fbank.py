@@ -40,8 +40,7 @@ def window_of(kind: str, size: int) -> Tensor:
 
 
 class Float32Tables(nn.Module):
-    """A module whose buffers stay float32 when a model is told to be half, and are not in its state dict unless
-    registered so."""
+    """A module whose buffers keep their type when the model around them is told to be half."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "Float32Tables":
         def move(tensor: Tensor) -> Tensor:
@@ -56,7 +55,8 @@ class KaldiFbank(Float32Tables):
 
     Options have Kaldi's names and defaults, but for 80 bins and no dither. sample_frequency in Hz; frame_length and
     frame_shift in milliseconds; low_freq and high_freq in Hz, 0 or less counted from half the sample_frequency;
-    dither: standard deviation of the noise in units of a 16-bit sample, drawn from torch's generator.
+    dither: standard deviation of the noise in units of a 16-bit sample, drawn from torch's generator. `options` has all
+    but the dither by name.
     """
 
     def __init__(
@@ -81,6 +81,17 @@ class KaldiFbank(Float32Tables):
         high = high_freq if high_freq > 0 else top + high_freq
         if not 0 <= low_freq < high <= top:
             raise ValueError(f"low_freq={low_freq:g}, high_freq={high_freq:g}: not within 0 to {top:g} Hz")
+        self.options = {
+            "num_mel_bins": num_mel_bins,
+            "sample_frequency": sample_frequency,
+            "frame_length": frame_length,
+            "frame_shift": frame_shift,
+            "window_type": window_type,
+            "preemphasis_coefficient": preemphasis_coefficient,
+            "remove_dc_offset": remove_dc_offset,
+            "low_freq": low_freq,
+            "high_freq": high_freq,
+        }
         weights = mel_weights(num_mel_bins, self.padded, sample_frequency, low_freq, high)
         if bool((weights.sum(0) == 0).any()):
             raise ValueError(f"num_mel_bins={num_mel_bins}: more than {self.padded} points of the FFT can fill")

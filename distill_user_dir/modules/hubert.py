@@ -8,22 +8,35 @@ from fairseq.models.hubert.hubert import HubertModel
 from fairseq.modules import GradMultiply
 from omegaconf import OmegaConf
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from distill_user_dir.conv_layers import num_frames, parse_conv_layers
 from distill_user_dir.frame_labels import labelled_frames
 from distill_user_dir.modules.conv_frontend import ConvFrontend
+from distill_user_dir.modules.encoder_layer import encoder_layer
 from distill_user_dir.modules.span_mask import span_mask
 from distill_user_dir.padding import lengths_of, normalise_audio, padding_mask
 
+PROJECTED, LAYER_INPUT = -1, 0  # what comes before layer 1
+
 
 class Encoded(NamedTuple):
-    """x: (B, T, D), the output; layers: {1-based layer: (B, T, D)}; padding_mask: (B, T) bool, True = padded; masked:
-    (B, T) bool, the frames that were masked, or None."""
+    """x: (B, T, D), the output; layers: {1-based layer, or one of the above: (B, T, D)}; padding_mask: (B, T) bool,
+    True = padded; masked: (B, T) bool, the frames that were masked, or None."""
 
     x: Tensor
     layers: Dict[int, Tensor]
     padding_mask: Tensor
     masked: Optional[Tensor] = None
+
+
+class Projected(NamedTuple):
+    """x: (B, T, D), the front-end's features at the Transformer's width; padding_mask: (B, T) bool; ragged: whether
+    the batch has any padding."""
+
+    x: Tensor
+    padding_mask: Tensor
+    ragged: bool
 
 
 def plain_config(cfg: Any) -> Any:
@@ -47,6 +60,8 @@ def check_config(cfg: Any) -> None:
             f"encoder_embed_dim {cfg.encoder_embed_dim} is not a multiple of conv_pos_groups {cfg.conv_pos_groups}: "
             "change one of them"
         )
+    if str(cfg.layer_type) != "transformer":
+        raise ValueError(f"layer_type={cfg.layer_type}: only transformer is supported, the kind that HuBERT uses")
     for name in ("mask_selection", "mask_channel_selection"):
         if str(cfg[name]) != "static":
             raise ValueError(f"{name}={cfg[name]}: only static masks are supported, the kind that HuBERT uses")
@@ -61,30 +76,46 @@ class LengthAwareHubert(HubertModel):
     deliver raw audio and models of both kinds work side by side.
     """
 
+    is_fbank = False  # its front-end is a CNN on the waveform
+
     def __init__(self, cfg: Any, task_cfg: Any, dictionaries: List[Any], valid_statistics: bool = True):
         cfg = plain_config(cfg)
         check_config(cfg)
-        super().__init__(cfg, task_cfg, dictionaries)
+        super().__init__(OmegaConf.merge(cfg, {"checkpoint_activations": False}), task_cfg, dictionaries)
         self.conv_layers = parse_conv_layers(cfg.conv_feature_layers)
         self.feature_extractor = ConvFrontend(self.conv_layers, cfg.extractor_mode, cfg.conv_bias, valid_statistics)
         self.normalize = bool(task_cfg.normalize)
         self.sample_rate = int(task_cfg.sample_rate)
         self.embed_dim = int(cfg.encoder_embed_dim)
+        self.recompute = bool(cfg.checkpoint_activations)
 
     def num_frames(self, samples: Tensor) -> Tensor:
         """(B,) samples -> (B,) frames."""
         return num_frames(samples, self.conv_layers)
 
+    def extract(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        """(B, N) audio, (B,) samples or None -> (B, T, C) features of the CNN."""
+        return self.feature_extractor(source.to(self.mask_emb.dtype), lengths).transpose(1, 2)
+
     def frontend(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
-        """(B, N) audio as the data set gives it, (B,) samples -> (B, T, C) features of the CNN, normalised."""
+        """(B, N) audio as the data set gives it, (B,) samples or None where nothing is padded -> (B, T, C) features,
+        normalised."""
         if self.normalize:
             source = normalise_audio(source.float(), lengths_of(source, None) if lengths is None else lengths)
-        source = source.to(self.mask_emb.dtype)
         with torch.no_grad() if self.feature_grad_mult <= 0 else contextlib.ExitStack():
-            features = self.feature_extractor(source, lengths)
-        if self.feature_grad_mult not in (0.0, 1.0):
+            features = self.extract(source, lengths)
+        if self.training and self.feature_grad_mult not in (0.0, 1.0):
             features = GradMultiply.apply(features, self.feature_grad_mult)
-        return self.layer_norm(features.transpose(1, 2))
+        return self.layer_norm(features)
+
+    def project(self, source: Tensor, audio_padding: Optional[Tensor] = None) -> "Projected":
+        """(B, N) raw audio, (B, N) bool padding mask or None -> what the positional convolution gets to see."""
+        lengths = lengths_of(source, audio_padding)
+        ragged = audio_padding is not None and (torch.compiler.is_compiling() or bool(audio_padding.any()))
+        x = self.frontend(source, lengths if ragged else None)
+        if self.post_extract_proj is not None:
+            x = self.post_extract_proj(x)
+        return Projected(x, padding_mask(self.num_frames(lengths), x.size(1)), ragged)
 
     def apply_mask(
         self, x: Tensor, padded: Optional[Tensor], target_list: Any = None
@@ -113,15 +144,18 @@ class LengthAwareHubert(HubertModel):
     def run_layers(self, x: Tensor, padded: Optional[Tensor], last: int, keep: Collection[int]) -> Encoded:
         """Layers 1 to `last` on (B, T, D); keeps the outputs of those in `keep`. Layerdrop uses torch's generator."""
         encoder = self.encoder
-        x = torch.nn.functional.dropout(x, encoder.dropout, self.training).transpose(0, 1)
+        attended = None if padded is None else ~padded[:, None, None]
         drop = encoder.layerdrop if self.training else 0.0
-        kept = {}
+        kept = {LAYER_INPUT: x} if LAYER_INPUT in keep else {}
+        x = torch.nn.functional.dropout(x, encoder.dropout, self.training)
         for number, layer in enumerate(encoder.layers[:last], 1):
             if drop == 0 or torch.rand(()).item() >= drop:
-                x = layer(x, self_attn_padding_mask=padded, need_weights=False)[0]
+                if self.recompute and torch.is_grad_enabled():
+                    x = checkpoint(encoder_layer, layer, x, attended, use_reentrant=False)
+                else:
+                    x = encoder_layer(layer, x, attended)
             if number in keep:
-                kept[number] = x.transpose(0, 1)
-        x = x.transpose(0, 1)
+                kept[number] = x
         if encoder.layer_norm_first and last == len(encoder.layers):
             x = encoder.layer_norm(x)
         return Encoded(x, kept, padded)
@@ -138,24 +172,23 @@ class LengthAwareHubert(HubertModel):
         """(B, N) raw audio, (B, N) bool padding mask or None -> Encoded.
 
         keep: the layers whose outputs are wanted, 1-based, as they leave the layer (a pre-LN model's final LayerNorm
-        is in `x` alone, and only where the last layer was run); last: the last layer that is run, all by default;
+        is in `x` alone, and only where the last layer was run), LAYER_INPUT for the input of layer 1 and PROJECTED for
+        the features before masks and positional convolution; last: the last of these that is computed, by default all;
         label_counts: (B,) frame labels of each utterance, where frames without a label are to count as padding.
         """
-        lengths = lengths_of(source, audio_padding)
-        ragged = audio_padding is not None and bool(audio_padding.any())
-        x = self.frontend(source, lengths if ragged else None)
-        frames = self.num_frames(lengths)
+        x, padded, ragged = self.project(source, audio_padding)
         if label_counts is not None:
-            frames = labelled_frames(frames, label_counts, self.feat2tar_ratio)
-        padded = padding_mask(frames, x.size(1))
+            frames = labelled_frames(lengths_of(x, padded), label_counts, self.feat2tar_ratio)
+            padded = padding_mask(frames, x.size(1))
+        projected = {PROJECTED: x} if PROJECTED in keep else {}
+        if last == PROJECTED:
+            return Encoded(x, projected, padded)
         attended = padded if ragged or label_counts is not None else None
-        if self.post_extract_proj is not None:
-            x = self.post_extract_proj(x)
         x = self.dropout_input(x)
         x, masked = self.apply_mask(x, padded) if mask else (x, None)
         last = len(self.encoder.layers) if last is None else last
         encoded = self.run_layers(self.encoder_input(x, attended), attended, last, keep)
-        return encoded._replace(padding_mask=padded, masked=masked)
+        return encoded._replace(layers={**projected, **encoded.layers}, padding_mask=padded, masked=masked)
 
     def forward(
         self, source: Tensor, padding_mask: Optional[Tensor] = None, mask: bool = False, **kwargs: Any

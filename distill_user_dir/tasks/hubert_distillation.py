@@ -7,21 +7,24 @@ from typing import Any, List, Optional
 
 import torch
 from fairseq.data.dictionary import Dictionary
+from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
 from omegaconf import II, OmegaConf, open_dict
 
 from distill_user_dir.checkpoints import hubert_in
 from distill_user_dir.clusters import Clusters, clusters_in
+from distill_user_dir.criterions.distillation import FRONTS, UNJUDGED, DistillationCriterion
 from distill_user_dir.dataset import DistillationDataset
 from distill_user_dir.frame_labels import check_dictionaries, check_frame_labels
-from distill_user_dir.initialisation import initialise
+from distill_user_dir.initialisation import initialise, initialise_from_student
 from distill_user_dir.manifest import check_audio, check_kept, check_labels, check_sizes, read_manifest
 from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.needs import Needs, settle
 from distill_user_dir.pretrained import build_hubert
+from distill_user_dir.stages import in_frontend_stage
 from distill_user_dir.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class HubertDistillationConfig(HubertPretrainingConfig):
     )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
 
 
 @register_task("hubert_distillation", dataclass=HubertDistillationConfig)
@@ -70,6 +74,7 @@ class HubertDistillationTask(HubertPretrainingTask):
     def __init__(self, cfg: HubertDistillationConfig) -> None:
         super().__init__(cfg)
         self.teacher: Optional[Teacher] = None
+        self.stage: Optional[int] = None  # of the last update of this process
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
         if cfg._name == "student_hubert" and not from_checkpoint:
@@ -93,7 +98,7 @@ class HubertDistillationTask(HubertPretrainingTask):
             )
         if not needs.checkpoint:
             settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
-            return super().build_model(cfg)
+            return self.prepare(super().build_model(cfg), cfg)
         path = self.cfg.teacher_path
         if OmegaConf.is_missing(self.cfg, "teacher_path") or not path:
             raise ValueError("task.teacher_path is not set: name the checkpoint of the HuBERT to distil")
@@ -105,19 +110,71 @@ class HubertDistillationTask(HubertPretrainingTask):
             self.settle_clusters(cfg, clusters, path)
         elif needs.labels:
             settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
+        if needs.frontend and whole.is_fbank:
+            raise ValueError(
+                f"{path}: criterion.frontend_updates={cfg.frontend_updates} needs a teacher on waveforms, and this "
+                "one is a student on Fbank; take another, or frontend_updates=0 frontend_weight=0"
+            )
         student = super().build_model(cfg)
         if clusters is not None and cfg.discriminative_head == "codebook":
             student.cluster_head.codebook.copy_(clusters.head.codebook)
         self.check_alignment(student, whole)
         initialise(student, whole, cfg, path)
+        self.prepare(student, cfg)
         if needs.forward:
             head = clusters.head if needs.posteriors else None
-            self.teacher = Teacher(whole, student.targets, path, head)
+            self.teacher = Teacher(
+                whole, student.targets, path, head, FRONTS[cfg.frontend_target] if needs.frontend else None
+            )
             logger.info(f"teacher {path}: {self.teacher.depth} layers, run up to layer {self.teacher.last}")
             self.teacher.truncate()
         else:
             logger.info(f"teacher {path}: not run, the losses do not need it")
         return student
+
+    def prepare(self, student: StudentHubert, cfg: Any) -> StudentHubert:
+        """What a student takes from other files than its teacher's before it is trained."""
+        if cfg.init_from_student:
+            initialise_from_student(student, cfg.init_from_student)
+        if student.is_fbank and str(cfg.fbank_norm) == "global":
+            if not cfg.fbank_stats:
+                raise ValueError(
+                    "model.fbank_stats is not set: make it with manifests/fbank_stats.py, or take "
+                    "model.fbank_norm=utterance"
+                )
+            student.feature_extractor.norm.read(cfg.fbank_stats, student.feature_extractor.fbank)
+        return student
+
+    def train_step(
+        self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
+    ) -> Any:
+        """fairseq's, in the stage of this update."""
+        if isinstance(criterion, DistillationCriterion):
+            self.enter_stage(model, criterion.cfg.frontend_updates, optimizer, update_num)
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def enter_stage(self, model: Any, frontend_updates: int, optimizer: Any, update_num: int) -> None:
+        """What learns follows from the update's number alone, so that a resumed run does as it would have done."""
+        if frontend_updates <= 0:
+            return
+        stage = 1 if in_frontend_stage(update_num, frontend_updates) else 2
+        if stage == 1 and getattr(optimizer, "has_flat_params", False):
+            raise ValueError(
+                "criterion.frontend_updates with common.fp16 or bf16 needs common.fp16_no_flatten_grads=true: in one "
+                "flat tensor the optimizer would change what does not learn yet"
+            )
+        if stage != self.stage:
+            learning = "the front-end alone" if stage == 1 else "the whole student"
+            logger.info(f"update {update_num}: stage {stage} of the front-end distillation, {learning} learns")
+            self.stage = stage
+            model.set_num_updates(update_num)
+            model.choose_what_learns()
+
+    def reduce_metrics(self, logging_outputs: List[Any], criterion: Any) -> None:
+        """fairseq's; a validation of the first stage has no value of the metric that picks checkpoints."""
+        super().reduce_metrics(logging_outputs, criterion)
+        if any(log.get(UNJUDGED) for log in logging_outputs):
+            metrics.log_derived(self.cfg.best_checkpoint_metric, lambda meters: None)
 
     def settle_clusters(self, cfg: Any, clusters: Clusters, path: str) -> None:
         """Sizes of the teacher's clusters into `cfg`; labels that are to be looked up in its codebook are its own."""
