@@ -221,7 +221,7 @@ class DistillationCriterion(FairseqCriterion):
         histograms = sorted(name for name in names if name.startswith(HISTOGRAM))
         if total(UNJUDGED) > 0:
             names.remove("loss")
-            metrics.log_derived("loss", lambda meters: None)  # nothing to choose a checkpoint by, or to stop for
+            metrics.log_scalar("loss", None, 0)  # None: fairseq neither picks a checkpoint by it nor stops for it
         for name in sorted(names - set(histograms)):
             size = total("sample_size" if name == "loss" else "counted" if name in COUNTED else "ntokens")
             value = float(total(name)) / max(float(size), 1.0)

@@ -8,6 +8,7 @@ from typing import Any, List, Optional
 import torch
 from fairseq.data.dictionary import Dictionary
 from fairseq.logging import metrics
+from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
 from omegaconf import II, OmegaConf, open_dict
@@ -158,9 +159,9 @@ class HubertDistillationTask(HubertPretrainingTask):
         if frontend_updates <= 0:
             return
         stage = 1 if in_frontend_stage(update_num, frontend_updates) else 2
-        if stage == 1 and getattr(optimizer, "has_flat_params", False):
+        if getattr(optimizer, "has_flat_params", False):
             raise ValueError(
-                "criterion.frontend_updates with common.fp16 or bf16 needs common.fp16_no_flatten_grads=true: in one "
+                "criterion.frontend_updates with common.fp16 needs common.fp16_no_flatten_grads=true: in one "
                 "flat tensor the optimizer would change what does not learn yet"
             )
         if stage != self.stage:
@@ -169,12 +170,13 @@ class HubertDistillationTask(HubertPretrainingTask):
             self.stage = stage
             model.set_num_updates(update_num)
             model.choose_what_learns()
+            without_gradients(optimizer)
 
     def reduce_metrics(self, logging_outputs: List[Any], criterion: Any) -> None:
         """fairseq's; a validation of the first stage has no value of the metric that picks checkpoints."""
         super().reduce_metrics(logging_outputs, criterion)
         if any(log.get(UNJUDGED) for log in logging_outputs):
-            metrics.log_derived(self.cfg.best_checkpoint_metric, lambda meters: None)
+            metrics.log_scalar(self.cfg.best_checkpoint_metric, None, 0)
 
     def settle_clusters(self, cfg: Any, clusters: Clusters, path: str) -> None:
         """Sizes of the teacher's clusters into `cfg`; labels that are to be looked up in its codebook are its own."""
@@ -243,3 +245,12 @@ class HubertDistillationTask(HubertPretrainingTask):
             random_crop=bool(cfg.random_crop) and crop,
             single_target=cfg.fine_tuning or cfg.single_target,
         )
+
+
+def without_gradients(optimizer: Any) -> None:
+    """Takes the gradients away from the float32 copies of what does not learn: fairseq's FP16Optimizer begins with
+    zeros, by which Adam would make moments and decay weights."""
+    if isinstance(optimizer, FP16Optimizer):
+        for half, whole in zip(optimizer.fp16_params, optimizer.fp32_params):
+            if not half.requires_grad:
+                whole.grad = None

@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import soundfile
 import torch
 from fairseq import tasks
 
+from distill_user_dir.tasks.hubert_distillation import HubertDistillationTask
 from tests.helpers import distill_overrides, finetune_overrides, listed, recipe, train, write_corpus
 
 
@@ -227,3 +229,10 @@ def test_labels_are_optional_and_teacher_is_for_building_only(data, tmp_path, ch
     overrides = dict(distill_overrides("/none", data, "/none"), **{"task.check_audio": "false"})
     found = dataset("distill", "laptop", overrides, "valid")
     assert list(found.sizes) == [9000, 10000] and found.num_labels == 0
+
+
+def test_stages_with_flat_gradients_are_refused():
+    """One tensor of all parameters has moments, and a weight decay, for those too that do not learn yet."""
+    optimizer = SimpleNamespace(has_flat_params=True)
+    with pytest.raises(ValueError, match="needs common.fp16_no_flatten_grads=true"):
+        HubertDistillationTask.enter_stage(SimpleNamespace(stage=None), None, 5, optimizer, 4)
