@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from distill_user_dir.checkpoints import hubert_in
 from distill_user_dir.measure import interleaved, peak_memory
 from distill_user_dir.models.student_hubert import StudentHubert, student_config
+from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.student import load_student
 
@@ -68,7 +69,7 @@ def load_row(source: str, teacher_width: int) -> Row:
         return Row(name, model.eval(), None, heads)
     if not source.endswith(".pt"):
         raise ValueError(f"{source}: neither a structure (*.yaml) nor a checkpoint (*.pt)")
-    student = load_student(source)
+    student = load_student(source, folded=False)
     folder = os.path.basename(os.path.dirname(os.path.abspath(source)))
     state = hubert_in(source).state
     heads = sum(value.numel() for key, value in state.items() if key.startswith(HEADS))
@@ -115,6 +116,7 @@ def prepare(source: str, teacher_width: int, seconds: float, batch: int) -> Call
     """For a process that measures memory."""
     logging.disable(logging.INFO)
     row = load_row(source, teacher_width)
+    fold(row.encoder)
     audio = torch.randn(batch, int(seconds * SAMPLE_RATE))
     return torch.inference_mode()(lambda: row.run(audio))
 
@@ -138,6 +140,7 @@ def profile(args: argparse.Namespace) -> List[Dict[str, Any]]:
     for row in rows:
         row.encoder.to(args.device), (row.output or nn.Identity()).to(args.device)
         parts = parameters(row)
+        fold(row.encoder)
         macs = multiply_accumulates(row, int(args.seconds[0] * SAMPLE_RATE)) / args.seconds[0]
         sums = {"parameters": sum(parts.values()), "heads": row.heads, "macs": macs}
         found.append({"name": row.name, "parts": parts, **sums, "runs": []})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill_user_dir.checkpoints import CheckpointError, hubert_in, load
 from distill_user_dir.models.student_ctc import blank_where_padded
+from distill_user_dir.modules.fold import fold
 from distill_user_dir.padding import padding_mask
 from distill_user_dir.pretrained import build_hubert
 
@@ -46,7 +47,7 @@ class Student(nn.Module):
         if lengths is None:
             lengths = torch.full((waveforms.size(0),), waveforms.size(1), dtype=torch.long, device=waveforms.device)
         frames = self.encoder.num_frames(lengths)
-        if int(frames.min()) < 1:
+        if not torch.compiler.is_compiling() and int(frames.min()) < 1:
             raise ValueError(f"{int(lengths.min())} samples are too few for one frame: give at least 400")
         depth = len(self.encoder.encoder.layers)
         encoded = self.encoder.encode(waveforms, padding_mask(lengths, waveforms.size(1)), keep=range(1, depth + 1))
@@ -66,8 +67,11 @@ class Student(nn.Module):
         return words
 
 
-def load_student(path: str) -> Student:
-    """A student, fine-tuned or not, or an original HuBERT, from its checkpoint alone; CheckpointError if it is none."""
+def load_student(path: str, folded: bool = True) -> Student:
+    """A student, fine-tuned or not, or an original HuBERT, from its checkpoint alone; CheckpointError if it is none.
+
+    folded: ready for inference, and no more for training; else its parameters have the names of the checkpoint.
+    """
     state = load(path)
     checkpoint = hubert_in(path, state)
     encoder = build_hubert(checkpoint)
@@ -80,4 +84,4 @@ def load_student(path: str) -> Student:
         proj = nn.Linear(weight.size(1), weight.size(0))
         proj.load_state_dict({"weight": weight, "bias": bias})
         symbols = [""] * dictionary.nspecial + list(dictionary.symbols[dictionary.nspecial :])
-    return Student(encoder, proj, symbols).eval()
+    return Student(fold(encoder) if folded else encoder, proj, symbols).eval()

@@ -13,7 +13,7 @@ def read_rows(out: str, names: Sequence[str]) -> List[Dict[str, Any]]:
     for name in names:
         with open(f"{out}/decode/{name}/wer.json", encoding="utf-8") as file:
             scored = json.load(file)
-        student = load_student(f"{out}/ctc-{name}/checkpoint_best.pt")
+        student = load_student(f"{out}/ctc-{name}/checkpoint_best.pt", folded=False)
         parameters = sum(parameter.numel() for parameter in student.parameters())
         keys = ("wer", "wer_interval", "cer", "utterances_scored", "utterances", "rtf")
         rows.append({"name": name, "parameters": parameters, **{key: scored[key] for key in keys}})

@@ -195,7 +195,9 @@ def sizes_of(plan: Any, results: Sequence[Result]) -> Dict[str, int]:
     """Parameters of each row's fine-tuned model."""
     models = {result.row: f"{plan.folder(result.row, result.seed)}/ctc-{result.labelled}" for result in results}
     return {
-        row: sum(parameter.numel() for parameter in load_student(f"{folder}/checkpoint_best.pt").parameters())
+        row: sum(
+            parameter.numel() for parameter in load_student(f"{folder}/checkpoint_best.pt", folded=False).parameters()
+        )
         for row, folder in models.items()
     }
 
