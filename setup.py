@@ -30,6 +30,13 @@ setup(
         ],
         # manifests/synthetic.py and the demo; espeakng-loader carries espeak-ng, which is under the GPL
         "demo": ["espeakng-loader", "scipy", "matplotlib"],
-        "dev": ["pytest", "ruff"],
+        "dev": [
+            "pytest",
+            "ruff",
+            # the test of exports
+            "onnx; python_version >= '3.10'",
+            "onnxscript; python_version >= '3.10'",
+            "onnxruntime; python_version >= '3.10'",
+        ],
     },
 )

@@ -24,9 +24,9 @@ def test_each_step_is_planned_once_and_after_what_it_needs(tmp_path):
     for i, step in enumerate(steps):
         assert set(step.needs) <= set(names[:i])
     kinds = [name.split("-")[0] for name in names]
-    assert kinds.count("teacher") == kinds.count("kmeans") == 1
-    assert kinds.count("distil") == 10 * 3  # the teacher and the undistilled have none of their own
-    assert kinds.count("ctc") == kinds.count("decode") == 12 * 3 * 3
+    assert kinds.count("teacher") == kinds.count("kmeans") == kinds.count("fbank") == 1
+    assert kinds.count("distil") == 12 * 3  # the teacher and the undistilled have none of their own
+    assert kinds.count("ctc") == kinds.count("decode") == 14 * 3 * 3
     seeds = [int(name.rsplit("-", 1)[1]) for name in names if name.startswith("decode")]
     assert seeds == sorted(seeds)  # whole seeds first, so that a part of the study can be read
 
@@ -50,7 +50,8 @@ def test_every_row_composes(row):
     cfg = recipe("distill", "laptop", *study.STUDENTS[row].split(), defaults=False)
     sections = merged(cfg)
     criterion = sections["criterion"]
-    loss = row.split("-", 1)[1]
+    assert (cfg.model.frontend == "fbank") == ("fbank" in row)
+    loss = "reg" if "fbank" in row else row.split("-", 1)[1]
     assert (criterion.regression_weight > 0) == (loss != "kmeans")
     assert (criterion.discriminative_weight > 0) == (loss != "reg")
     if "-" in loss:
@@ -63,6 +64,16 @@ def test_students_of_the_study_are_of_equal_size():
     for name in ("demo_deep_thin", "demo_shallow_wide"):
         sizes.append(sum(parameters(load_row(str(RECIPES / "distill" / "student" / f"{name}.yaml"), 192)).values()))
     assert abs(sizes[0] / sizes[1] - 1) < 0.01
+
+
+def test_fbank_students_have_a_first_stage_or_none(tmp_path):
+    steps = {step.name: step for step in study.study_steps(plan(tmp_path))}
+    staged, direct = (steps[f"distil-deep_thin-fbank{kind}-1"] for kind in ("", "-direct"))
+    assert staged.needs == direct.needs == ("teacher", "fbank")
+    assert "criterion.frontend_updates=25" in staged.commands[0]  # a fourth of 100
+    assert "criterion.frontend_updates=0" in direct.commands[0]
+    waveform = [step.name for step in study.study_steps(plan(tmp_path, rows=["deep_thin-reg"]))]
+    assert "fbank" not in waveform
 
 
 def test_the_reference_comes_first_and_equal_budgets_are_one(tmp_path):
@@ -83,12 +94,12 @@ def test_estimate_is_a_guess_by_updates_times_what_others_of_the_kind_took_of_th
 
 
 RESULTS = [
-    Result("deep_thin-reg", 1, 12, 50.0, (45.0, 55.0), 20.0, 150),
-    Result("deep_thin-reg", 2, 12, 60.0, (55.0, 65.0), 25.0, 150),
-    Result("deep_thin-kmeans", 1, 12, 47.0, (42.0, 52.0), 19.0, 150),
-    Result("deep_thin-kmeans", 2, 12, 55.0, (50.0, 60.0), 22.0, 150),
-    Result("deep_thin-kmeans", 3, 12, 90.0, (85.0, 95.0), 50.0, 150),
-    Result("deep_thin-reg", 1, 120, 30.0, (25.0, 35.0), 10.0, 150),
+    Result("deep_thin-reg", 1, 12, 50.0, (45.0, 55.0), 20.0, 150, 0.01),
+    Result("deep_thin-reg", 2, 12, 60.0, (55.0, 65.0), 25.0, 150, 0.01),
+    Result("deep_thin-kmeans", 1, 12, 47.0, (42.0, 52.0), 19.0, 150, 0.01),
+    Result("deep_thin-kmeans", 2, 12, 55.0, (50.0, 60.0), 22.0, 150, 0.01),
+    Result("deep_thin-kmeans", 3, 12, 90.0, (85.0, 95.0), 50.0, 150, 0.01),
+    Result("deep_thin-reg", 1, 120, 30.0, (25.0, 35.0), 10.0, 150, 0.01),
 ]
 
 
@@ -103,9 +114,9 @@ def test_means_deviations_and_paired_differences_by_hand():
 def test_table_says_what_is_missing(tmp_path):
     p = plan(tmp_path, rows=["deep_thin-reg", "deep_thin-kmeans", "teacher"], shares=[0.1, 0.01])
     lines = study_report.table(p, RESULTS, {"deep_thin-reg": 1420000})
-    assert lines[1] == ["deep_thin-reg", "1.42 M", "30.0 (1 of 3)", "55.0 ± 7.1 (2 of 3)", "", ""]
-    assert lines[2] == ["deep_thin-kmeans", "", "not run", "64.0 ± 22.9", "", "-4.0 ± 1.4 (2 of 3)"]
-    assert lines[3][2:4] == ["not run", "not run"]
+    assert lines[1] == ["deep_thin-reg", "1.42 M", "100", "30.0 (1 of 3)", "55.0 ± 7.1 (2 of 3)", "", ""]
+    assert lines[2] == ["deep_thin-kmeans", "", "100", "not run", "64.0 ± 22.9", "", "-4.0 ± 1.4 (2 of 3)"]
+    assert lines[3][2:5] == ["", "not run", "not run"]
 
 
 def test_report_stands_on_its_own(tmp_path, distilled, capsys):
@@ -113,7 +124,7 @@ def test_report_stands_on_its_own(tmp_path, distilled, capsys):
     for row, seed, wer in (("deep_thin-reg", 1, 50.0), ("deep_thin-reg", 2, 60.0), ("deep_thin-kmeans", 1, 47.0)):
         folder = tmp_path / "study" / f"{row}-{seed}" / "ctc-12"
         (folder / "test").mkdir(parents=True)
-        scored = {"wer": wer, "wer_interval": [wer - 5, wer + 5], "cer": 20.0, "utterances": 150}
+        scored = {"wer": wer, "wer_interval": [wer - 5, wer + 5], "cer": 20.0, "utterances": 150, "rtf": 0.01}
         (folder / "test" / "wer.json").write_text(json.dumps(scored))
         (folder / "checkpoint_best.pt").symlink_to(distilled)
     study_report.write(p, study.study_steps(p))

@@ -22,6 +22,8 @@ ENCODER_OVERRIDES = {
     ).split()
 }
 ENCODER_OVERRIDES["encoder_layerdrop"] = "layerdrop"
+SPEC_AUGMENT = ("spec_freq_masks", "spec_freq_width", "spec_time_masks", "spec_time_width", "spec_time_share")
+OF_STUDENT = "SpecAugment of an Fbank student, see student_hubert; null takes what it was distilled with"
 
 
 @dataclass
@@ -30,6 +32,11 @@ class StudentCtcConfig(HubertCtcConfig):
         default=None,
         metadata={"help": "see student_hubert; null takes the student's own, and true for an original HuBERT"},
     )
+    spec_freq_masks: Optional[int] = field(default=None, metadata={"help": OF_STUDENT})
+    spec_freq_width: Optional[int] = field(default=None, metadata={"help": OF_STUDENT})
+    spec_time_masks: Optional[int] = field(default=None, metadata={"help": OF_STUDENT})
+    spec_time_width: Optional[int] = field(default=None, metadata={"help": OF_STUDENT})
+    spec_time_share: Optional[float] = field(default=None, metadata={"help": OF_STUDENT})
 
 
 def pretrained_encoder(cfg: StudentCtcConfig) -> HubertCheckpoint:
@@ -47,6 +54,7 @@ class CtcEncoder(HubertEncoder):
         FairseqEncoder.__init__(self, task.source_dictionary)
         checkpoint = pretrained_encoder(cfg)
         overrides: Dict[str, Any] = {theirs: cfg[ours] for theirs, ours in ENCODER_OVERRIDES.items()}
+        overrides.update({name: cfg[name] for name in SPEC_AUGMENT if cfg[name] is not None})
         weights = cfg.w2v_args is None and not cfg.no_pretrained_weights
         self.w2v_model = build_hubert(checkpoint, overrides, weights, cfg.valid_statistics)
         self.apply_mask = cfg.apply_mask

@@ -1,6 +1,7 @@
 """The whole chain on synthesised speech: teacher, distilled student, the same student undistilled, and their table.
 
     python recipes/demo/run.py                  # into out/demo
+    python recipes/demo/run.py --frontend fbank # the same with an Fbank student, distilled in two stages
     python recipes/demo/run.py --out /tmp/demo --train 300 --updates 20     # a short one, to see it run
 
 Every step is a command that could be typed; it is printed before it runs, and its output is kept in OUT/logs. A step
@@ -42,6 +43,16 @@ def data_steps(out: str, train: int) -> List[Step]:
         Step("labelled", [labelled], None, manifests),
         Step("kmeans", features + [kmeans], feats, manifests),
     ]
+
+
+def fbank_step(out: str) -> Step:
+    """Statistics for a student with frontend=fbank."""
+    return Step("fbank", [f"python manifests/fbank_stats.py {out}/data train"], None, ("manifest-train",))
+
+
+def frontend_options(frontend: str, updates: int) -> str:
+    """Of a distillation of so many updates: a fourth of them is the first stage of an Fbank student's."""
+    return f" frontend=fbank criterion.frontend_updates={updates // 4}" if frontend == "fbank" else ""
 
 
 def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
@@ -86,11 +97,14 @@ def distil_options(out: str, updates: int) -> str:
     )
 
 
-def model_steps(out: str, pretrain: int, distil: int, ctc: int) -> List[Step]:
+def model_steps(out: str, pretrain: int, distil: int, ctc: int, frontend: str = "waveform") -> List[Step]:
     """Training and decoding of the three, for these numbers of updates; the undistilled gets those of both phases."""
     student = f"{out}/student/checkpoint_best.pt"
-    distillation = train("distill", "laptop", f"{out}/student", f"student=demo {distil_options(out, distil)}")
-    steps = [teacher_step(out, pretrain), Step("distil", [distillation], f"{out}/student", ("teacher",))]
+    options = f"student=demo {distil_options(out, distil)}{frontend_options(frontend, distil)}"
+    needs = ("teacher", "fbank") if frontend == "fbank" else ("teacher",)
+    steps = [fbank_step(out)] if frontend == "fbank" else []
+    steps += [teacher_step(out, pretrain)]
+    steps += [Step("distil", [train("distill", "laptop", f"{out}/student", options)], f"{out}/student", needs)]
     start = {
         "teacher": (f"{out}/teacher/checkpoint_last.pt", ctc, "", "teacher"),
         "distilled": (student, ctc, "", "distil"),
@@ -119,12 +133,15 @@ def main() -> None:
         metavar="N",
         help="of the teacher's pre-training, the distillation and CTC (600 450 300), or one for all",
     )
+    parser.add_argument(
+        "--frontend", choices=("waveform", "fbank"), default="waveform", help="of the student: its CNN or Fbank"
+    )
     args = parser.parse_args()
     out = os.path.abspath(args.out)
     updates = args.updates * 3 if len(args.updates) == 1 else args.updates
     if len(updates) != 3:
         parser.error("--updates takes one number or three")
-    Runner(data_steps(out, args.train) + model_steps(out, *updates), out, ROOT).run()
+    Runner(data_steps(out, args.train) + model_steps(out, *updates, args.frontend), out, ROOT).run()
     report.write(out, ROWS)
 
 

@@ -17,7 +17,7 @@ import sys
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import study_report
-from run import ROOT, data_steps, decode, distil_options, schedule, teacher_step, train
+from run import ROOT, data_steps, decode, distil_options, fbank_step, schedule, teacher_step, train
 from steps import Runner, Step
 
 DISC = "loss=reg_disc criterion.discriminative_head={} criterion.discriminative_target={}"
@@ -33,6 +33,8 @@ LOSSES = {
 }
 STUDENTS = {
     **{f"deep_thin-{loss}": f"student=demo_deep_thin {options}" for loss, options in LOSSES.items()},
+    "deep_thin-fbank": "student=demo_deep_thin loss=reg frontend=fbank",
+    "deep_thin-fbank-direct": "student=demo_deep_thin loss=reg frontend=fbank",
     **{f"shallow_wide-{loss}": f"student=demo_shallow_wide {LOSSES[loss]}" for loss in ("reg", "codebook-soft")},
 }
 ROWS = [*STUDENTS, "deep_thin-undistilled", "teacher"]
@@ -41,7 +43,7 @@ AUDIO = 160000  # samples of a batch, at most
 # Seconds of a step on one of two threads of a shared x86-64 server: start and a rate per update, or the whole.
 STARTUP = 12
 RATES = {"teacher": 1.35, "distil": 0.5, "ctc": 0.25}
-SECONDS = {"speech": 30, "manifest": 10, "labelled": 5, "kmeans": 40, "subset": 5, "decode": 14}
+SECONDS = {"speech": 30, "manifest": 10, "labelled": 5, "kmeans": 40, "subset": 5, "fbank": 20, "decode": 14}
 
 
 class Plan(NamedTuple):
@@ -85,7 +87,10 @@ def training_options(seed: int, updates: int) -> str:
 def distil_step(plan: Plan, row: str, seed: int) -> Step:
     folder = f"{plan.folder(row, seed)}/student"
     options = f"{STUDENTS[row]} {distil_options(plan.out, plan.distil)} {training_options(seed, plan.distil)}"
-    return Step(f"distil-{row}-{seed}", [train("distill", "laptop", folder, options)], folder, ("teacher",))
+    if "frontend=fbank" in options:
+        options += f" criterion.frontend_updates={0 if row.endswith('-direct') else plan.distil // 4}"
+    needs = ("teacher", "fbank") if "frontend=fbank" in options else ("teacher",)
+    return Step(f"distil-{row}-{seed}", [train("distill", "laptop", folder, options)], folder, needs)
 
 
 def ctc_steps(plan: Plan, row: str, seed: int, labelled: int) -> List[Step]:
@@ -124,6 +129,8 @@ def subset_step(plan: Plan, labelled: int, seed: int) -> Step:
 def study_steps(plan: Plan) -> List[Step]:
     """Everything that the rows need, each step once."""
     steps = data_steps(plan.out, plan.train) + [teacher_step(plan.out, plan.pretrain)]
+    if any("frontend=fbank" in STUDENTS.get(row, "") for row in plan.rows):
+        steps.append(fbank_step(plan.out))
     for seed in plan.seeds:
         steps += [subset_step(plan, labelled, seed) for labelled in plan.budgets()]
         sources = ["deep_thin-reg" if row == "deep_thin-undistilled" else row for row in plan.rows if row != "teacher"]

@@ -18,14 +18,16 @@ from steps import Step
 from distill_user_dir.student import load_student
 
 REFERENCE = "deep_thin-reg"
-PANELS = {
-    "Losses, deep and thin": "deep_thin",
-    "Structures": ("deep_thin-reg", "deep_thin-codebook-soft", "shallow_wide"),
+PANELS = {  # starts of the rows' names; the teacher is in all
+    "Losses, deep and thin": (REFERENCE, "deep_thin-codebook", "deep_thin-linear", "deep_thin-kmeans", "deep_thin-un"),
+    "Structures": (REFERENCE, "deep_thin-codebook-soft", "shallow_wide"),
+    "Front-ends": (REFERENCE, "deep_thin-fbank"),
 }
 
 
 class Result(NamedTuple):
-    """One fine-tuned student, decoded: wer and cer in per cent, wer_interval by bootstrap over utterances."""
+    """One fine-tuned student, decoded: wer and cer in per cent, wer_interval by bootstrap over utterances; rtf: time of
+    the decoding per time of audio."""
 
     row: str
     seed: int
@@ -34,6 +36,7 @@ class Result(NamedTuple):
     wer_interval: Tuple[float, float]
     cer: float
     utterances: int
+    rtf: float
 
 
 class Summary(NamedTuple):
@@ -64,7 +67,8 @@ def read_results(plan: Any) -> List[Result]:
             with open(path, encoding="utf-8") as file:
                 scored = json.load(file)
             interval = tuple(scored["wer_interval"])
-            found.append(Result(row, seed, labelled, scored["wer"], interval, scored["cer"], scored["utterances"]))
+            rest = (scored["cer"], scored["utterances"], scored["rtf"])
+            found.append(Result(row, seed, labelled, scored["wer"], interval, *rest))
     return found
 
 
@@ -84,14 +88,24 @@ def differences(results: Sequence[Result], row: str, labelled: int) -> Optional[
 
 
 def table(plan: Any, results: Sequence[Result], sizes: Dict[str, int]) -> List[List[str]]:
-    """Header and one line a row: parameters with the CTC layer, WER by budget, and its difference to the reference."""
+    """Header and one line a row: parameters with the CTC layer, how many times faster than real time it was decoded
+    (median), WER by budget, and its difference to the reference."""
     budgets, planned, cells = plan.budgets(), len(plan.seeds), by_cell(results)
-    lines = [["row", "parameters"] + [f"WER % ({n})" for n in budgets] + [f"to {REFERENCE} ({n})" for n in budgets]]
+    lines = [
+        ["row", "parameters", "x real time"]
+        + [f"WER % ({n})" for n in budgets]
+        + [f"to {REFERENCE} ({n})" for n in budgets]
+    ]
     for row in plan.rows:
         wers = [summarise(list(cells.get((row, n), {}).values())) for n in budgets]
+        rtf = [result.rtf for result in results if result.row == row]
         deltas = [None if row == REFERENCE else differences(results, row, n) for n in budgets]
         lines.append(
-            [row, f"{sizes[row] / 1e6:.2f} M" if row in sizes else ""]
+            [
+                row,
+                f"{sizes[row] / 1e6:.2f} M" if row in sizes else "",
+                f"{1 / statistics.median(rtf):.0f}" if rtf else "",
+            ]
             + ["not run" if wer is None else wer.text(planned) for wer in wers]
             + ["" if delta is None else delta.text(planned, "+.1f") for delta in deltas]
         )
@@ -110,19 +124,22 @@ def plot(plan: Any, results: Sequence[Result]) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(12, 5), sharey=True)
     cells = by_cell(results)
-    for axes, (title, names) in zip(panels, PANELS.items()):
-        for number, row in enumerate([row for row in plan.rows if row.startswith(names) or row == "teacher"]):
+    there = [row for row in plan.rows if any(name == row for name, _ in cells)]
+    chosen = {title: [row for row in there if row.startswith((*names, "teacher"))] for title, names in PANELS.items()}
+    chosen = {title: rows for title, rows in chosen.items() if set(rows) - {REFERENCE, "teacher"}} or {"": there}
+    figure, panels = pyplot.subplots(1, len(chosen), figsize=(6 * len(chosen), 5), sharey=True, squeeze=False)
+    panels = panels[0]
+    for axes, (title, rows) in zip(panels, chosen.items()):
+        for number, row in enumerate(rows):
             points = sorted((n, list(seeds.values())) for (name, n), seeds in cells.items() if name == row)
-            if points:
-                means = [statistics.mean(values) for _, values in points]
-                spread = [
-                    [m - min(v) for m, (_, v) in zip(means, points)],
-                    [max(v) - m for m, (_, v) in zip(means, points)],
-                ]
-                shifted = [n * 1.03**number for n, _ in points]
-                axes.errorbar(shifted, means, yerr=spread, marker="o", markersize=4, capsize=3, label=row)
+            means = [statistics.mean(values) for _, values in points]
+            spread = [
+                [m - min(v) for m, (_, v) in zip(means, points)],
+                [max(v) - m for m, (_, v) in zip(means, points)],
+            ]
+            shifted = [n * 1.03**number for n, _ in points]
+            axes.errorbar(shifted, means, yerr=spread, marker="o", markersize=4, capsize=3, label=row)
         axes.set(xscale="log", xlabel="utterances with labels", title=title)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")
