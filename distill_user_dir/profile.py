@@ -140,10 +140,10 @@ def profile(args: argparse.Namespace) -> List[Dict[str, Any]]:
     for row in rows:
         row.encoder.to(args.device), (row.output or nn.Identity()).to(args.device)
         parts = parameters(row)
-        fold(row.encoder)
         macs = multiply_accumulates(row, int(args.seconds[0] * SAMPLE_RATE)) / args.seconds[0]
         sums = {"parameters": sum(parts.values()), "heads": row.heads, "macs": macs}
         found.append({"name": row.name, "parts": parts, **sums, "runs": []})
+        fold(row.encoder)
     for seconds, batch in itertools.product(args.seconds, args.batch):
         audio = torch.randn(batch, int(seconds * SAMPLE_RATE), device=args.device)
         runs = {str(i): functools.partial(row.run, audio) for i, row in enumerate(rows)}

@@ -3,16 +3,17 @@
 import torch
 from torch import nn
 
+from distill_user_dir.modules.block_convolution import BlockConvolution
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
 
 def fold(model: LengthAwareHubert) -> LengthAwareHubert:
     """In place, of a model in eval mode that will not be trained: the positional convolution's weight is computed from
-    direction and length once, and a layer's queries, keys and values come out of one product. Its names of parameters
-    are then no longer fairseq's, so that its state dict is of no use to a checkpoint."""
-    for module in model.encoder.pos_conv:
-        if hasattr(module, "weight_g"):
-            nn.utils.remove_weight_norm(module)
+    direction and length once, and applied block by block; a layer's queries, keys and values come out of one product.
+    Its names of parameters are then no longer fairseq's, so that its state dict is of no use to a checkpoint."""
+    for number, module in enumerate(model.encoder.pos_conv):
+        if isinstance(module, nn.Conv1d):
+            model.encoder.pos_conv[number] = BlockConvolution(nn.utils.remove_weight_norm(module))
     for layer in model.encoder.layers:
         join_projections(layer.self_attn)
     return model
