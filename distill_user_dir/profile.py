@@ -1,11 +1,13 @@
 """Sizes and speeds of models side by side: parameters by part, multiply-accumulates, real-time factor, memory.
 
     python -m distill_user_dir.profile recipes/distill/student/deep_thin.yaml CTC/checkpoint_best.pt
+    python -m distill_user_dir.profile recipes/distill/student/deep_thin.yaml+recipes/distill/frontend/fbank.yaml
     python -m distill_user_dir.profile recipes/distill/student/*.yaml --seconds 2 10 --batch 1 8 --plot profile.png
 
-A row is a student's structure (a YAML of recipes/distill/student) or a checkpoint (*.pt: a HuBERT, a student, or one
-fine-tuned from either). HuBERT Base, with random weights, is always the first. Heads that only distillation needs are
-counted, but neither run nor in the sum; the output layer of a fine-tuned model is.
+A row is a student's structure (a YAML of recipes/distill/student, and behind a + one of recipes/distill/frontend) or a
+checkpoint (*.pt: a HuBERT, a student, or one fine-tuned from either). HuBERT Base, with random weights, is always the
+first. Heads that only distillation needs are counted, but neither run nor in the sum; the output layer of a fine-tuned
+model is.
 """
 
 import argparse
@@ -61,7 +63,7 @@ def load_row(source: str, teacher_width: int) -> Row:
         heads = sum(parameter.numel() for parameter in model.final_proj.parameters()) + 504 * 256  # its clusters
         model.remove_pretraining_modules()
         return Row(BASE, model.eval(), None, heads)
-    name = os.path.splitext(os.path.basename(source))[0]
+    name = "+".join(os.path.splitext(os.path.basename(path))[0] for path in source.split("+"))
     if source.endswith(".yaml"):
         model = StudentHubert(structure(source, teacher_width), task)
         heads = sum(parameter.numel() for parameter in model.heads.parameters())
@@ -76,20 +78,26 @@ def load_row(source: str, teacher_width: int) -> Row:
     return Row(f"{folder}/{name}", student.encoder, student.proj, heads)
 
 
-def structure(path: str, teacher_width: int) -> Any:
-    """A student's config from a YAML of recipes/distill/student; ValueError where that does not fit."""
+def structure(source: str, teacher_width: int) -> Any:
+    """A student's config from YAMLs of recipes/distill, joined by +; ValueError where that does not fit."""
+    values = {"teacher_embed_dim": teacher_width}
+    for path in source.split("+"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = yaml.safe_load(file)
+            if not isinstance(found, dict):
+                raise ValueError("it holds no keys")
+            values.update(found.get("model", found))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: no structure of a student: {str(error).splitlines()[0]}") from None
     try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file)
-        if not isinstance(values, dict):
-            raise ValueError("it holds no keys")
-        return student_config({**values, "teacher_embed_dim": teacher_width})
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"{path}: no structure of a student: {str(error).splitlines()[0]}") from None
+        return student_config({**values, "fbank_stats": None})  # a file of the data's
+    except (ValueError, OmegaConfBaseException) as error:
+        raise ValueError(f"{source}: no structure of a student: {str(error).splitlines()[0]}") from None
 
 
 def parameters(row: Row) -> Dict[str, int]:
-    """Of each part: the front-end is the CNN with its LayerNorm, the projection and the mask embedding."""
+    """Of each part: the front-end is the CNN or what stands for it, LayerNorm, projection and mask embedding."""
     encoder = row.encoder.encoder
 
     def count(*modules: Optional[nn.Module]) -> int:

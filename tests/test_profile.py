@@ -21,6 +21,13 @@ def test_parameters_without_heads(name):
     assert f"{MILLIONS[name]:.2f} M" in (STUDENTS / f"{name}.yaml").read_text() or name == "demo"
 
 
+def test_an_fbank_students_parameters():
+    row = profile.load_row(f"{STUDENTS / 'deep_thin.yaml'}+{RECIPES / 'distill' / 'frontend' / 'fbank.yaml'}", 768)
+    assert row.name == "deep_thin+fbank"
+    assert sum(profile.parameters(row).values()) / 1e6 == pytest.approx(19.11, abs=0.005)  # Wang et al.
+    assert profile.parameters(row)["front-end"] == 80 * 960 * 5 + 960 + 480 * 480 + 480 + 480
+
+
 def test_every_structure_is_there():
     assert {path.stem for path in STUDENTS.glob("*.yaml")} == set(MILLIONS)
 
