@@ -32,6 +32,7 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/truncated_teacher.py
 	$(BIN)/python benchmarks/discriminative_loss.py
+	$(BIN)/python benchmarks/fbank_student.py
 
 clean:
 	rm -rf $(VENV) out
