@@ -1,6 +1,7 @@
 """The demo's table, results.json and picture."""
 
 import json
+import logging
 import os
 from typing import Any, Dict, List, Sequence
 
@@ -37,6 +38,7 @@ def plot(rows: List[Dict[str, Any]], path: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to DEBUG
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4))

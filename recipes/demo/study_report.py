@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import logging
 import os
 import platform
 import shlex
@@ -122,6 +123,7 @@ def plot(plan: Any, results: Sequence[Result]) -> bytes:
     import matplotlib
 
     matplotlib.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets the root logger to DEBUG
     from matplotlib import pyplot
 
     cells = by_cell(results)

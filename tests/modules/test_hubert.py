@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from distill_user_dir.checkpoints import hubert_in
 from distill_user_dir.models.student_hubert import StudentHubert, student_config
 from distill_user_dir.modules.conv_frontend import group_norm_over_valid
+from distill_user_dir.modules.hubert import LAYER_INPUT, PROJECTED
 from distill_user_dir.pretrained import build_hubert
 from distill_user_dir.teacher import Teacher
 from tests.helpers import SIZES, batch, hubert_configs, noise, shake
@@ -187,3 +188,25 @@ def test_truncated_teacher_gives_the_same_layers(checkpoints):
 def test_teacher_has_only_its_layers(checkpoints):
     with pytest.raises(ValueError, match=r"layer_map asks for teacher layer 4, but .* has layers 1 to 3"):
         Teacher.load(checkpoints("tiny"), [1, 4])
+
+
+@pytest.mark.parametrize("size", ["tiny", "tiny_large"])
+@torch.no_grad()
+def test_what_comes_before_the_first_layer_equals_fairseqs(checkpoints, size):
+    path = checkpoints(size)
+    theirs, _ = fairseq_hubert(path)
+    audio = noise(8000)[None]
+    expected = theirs.extract_features(audio, None, mask=False, ret_conv=True)[0]
+    for front in (PROJECTED, LAYER_INPUT):
+        ours = Teacher(build_hubert(hubert_in(path)), [2], front=front).truncate()
+        alone = ours(audio, layers=False, front=True)
+        assert alone.layers.keys() == {front}
+        both = ours(audio, front=True)
+        assert both.layers.keys() == {front, 2} and torch.equal(both.layers[front], alone.layers[front])
+        if front == LAYER_INPUT:
+            expected = expected + theirs.encoder.pos_conv(expected.transpose(1, 2)).transpose(1, 2)
+            expected = expected if theirs.encoder.layer_norm_first else theirs.encoder.layer_norm(expected)
+        assert difference(alone.layers[front], expected) < 1e-5
+    only = Teacher(build_hubert(hubert_in(path)), [], front=PROJECTED).truncate()
+    assert len(only.model.encoder.layers) == 0
+    assert torch.equal(only(audio, layers=False, front=True).layers[PROJECTED], ours.model.project(audio).x)
