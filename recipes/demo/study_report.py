@@ -165,7 +165,7 @@ def settings(plan: Any, results: Sequence[Result]) -> List[Tuple[str, str]]:
         ("distillation", f"{plan.distil} updates of at most 10 s of audio, no transcripts; undistilled: none"),
         (
             "fine-tuning",
-            f"{plan.ctc} updates of CTC of at most 10 s, whatever the budget, CNN frozen; "
+            f"{plan.ctc} updates of CTC of at most 10 s, whatever the budget, front-end frozen; "
             f"undistilled: {plan.distil + plan.ctc} of them",
         ),
         (
