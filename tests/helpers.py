@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +206,26 @@ def run(command, cwd):
     )
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
+
+
+def kill_at(command, folder, update):
+    """Runs a training until it has saved the checkpoint of this update, all copies included, and SIGKILLs it."""
+    saved = re.compile(rf"Saved checkpoint .* @ {update} updates")
+    with subprocess.Popen(
+        command,
+        cwd=str(folder),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if saved.search(line):
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.wait() == -signal.SIGKILL, "".join(lines[-40:])
 
 
 def distill_overrides(teacher, folder, save_dir, **more):

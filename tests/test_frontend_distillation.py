@@ -1,7 +1,5 @@
 """The two stages of front-end distillation, run by `fairseq-hydra-train`."""
 
-import re
-import signal
 import socket
 import subprocess
 
@@ -11,7 +9,7 @@ import torch
 from distill_user_dir.checkpoints import load
 from distill_user_dir.stages import FRONTEND
 from manifests import fbank_stats
-from tests.helpers import distill_overrides, environment, run, train_command
+from tests.helpers import distill_overrides, environment, kill_at, run, train_command
 
 STAGED = {
     "frontend": "fbank",
@@ -23,6 +21,8 @@ STAGED = {
     "checkpoint.patience": 1,  # any validation of the first stage that counted as a worse one would end the run
     "optimization.max_update": 16,
     "lr_scheduler.warmup_updates": 5,
+    "model.spec_freq_masks": 2,
+    "model.spec_time_masks": 2,
     "model.spec_time_width": 20,
 }
 BOUNDARY = "update 5: stage 2 of the front-end distillation, the whole student learns"
@@ -121,28 +121,9 @@ def test_the_best_checkpoint_is_of_the_second_stage(through):
     assert "best" not in at(folder, 4)["extra_state"]
 
 
-def kill_at(command, folder, update):
-    saved = re.compile(rf"Saved checkpoint .* @ {update} updates")
-    with subprocess.Popen(
-        command(folder),
-        cwd=str(folder),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if saved.search(line):
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.wait() == -signal.SIGKILL, "".join(lines[-40:])
-
-
 def test_killed_in_either_stage_it_ends_as_one_that_ran_through(through, command, tmp_path):
-    kill_at(command, tmp_path, 4)
-    kill_at(command, tmp_path, 10)
+    kill_at(command(tmp_path), tmp_path, 4)
+    kill_at(command(tmp_path), tmp_path, 10)
     log = run(command(tmp_path), tmp_path)
     assert "update 10: stage 2" in log and "stage 1" not in log
     ours, theirs = at(tmp_path, 16), at(through[0], 16)

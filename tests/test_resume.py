@@ -1,14 +1,12 @@
 """Killed and started again is the same as never killed, to the last bit."""
 
 import re
-import signal
-import subprocess
 
 import pytest
 import torch
 
 from distill_user_dir.checkpoints import load
-from tests.helpers import distill_overrides, environment, run, train_command
+from tests.helpers import distill_overrides, kill_at, run, train_command
 
 # Everything that draws random numbers is on: crops, dropout, masks, layerdrop, the order of the batches.
 RANDOM = {
@@ -26,7 +24,6 @@ RANDOM = {
     "optimization.max_update": 21,
     "lr_scheduler.warmup_updates": 5,
 }
-SAVED = re.compile(r"Saved checkpoint .* @ 9 updates")  # logged after all copies are made; in the middle of epoch 2
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +34,7 @@ def runs(tmp_path_factory, checkpoints, corpus):
     def command(folder):
         return train_command("distill", "laptop", distill_overrides(checkpoints("tiny"), corpus, folder, **RANDOM))
 
-    with subprocess.Popen(
-        command(resumed),
-        cwd=str(resumed),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if SAVED.search(line):
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.wait() == -signal.SIGKILL, "".join(lines[-40:])
+    kill_at(command(resumed), resumed, 9)  # in the middle of epoch 2
     before = load(str(resumed / "checkpoint_last.pt"))
     log = run(command(resumed), resumed)
     run(command(through), through)

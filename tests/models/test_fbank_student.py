@@ -97,7 +97,8 @@ def fine_tuned(tmp_path_factory, checkpoints, corpus):
     content = {"mean": [10.0] * 80, "std": [4.0] * 80, "frames": 1, "options": KaldiFbank().options}
     stats.write_text(json.dumps(content))
     options = {"frontend": "fbank", "model.fbank_stats": stats, "criterion.frontend_updates": 1}
-    options = {**options, "optimization.max_update": 2}
+    options.update({"criterion.frontend_target": "layer_input", "criterion.frontend_distance": "l2"})
+    options.update({"criterion.frontend_weight": 0.5, "optimization.max_update": 2})
     train("distill", "laptop", distill_overrides(checkpoints("tiny"), corpus, folder / "student", **options))
     stats.unlink()  # the checkpoint is complete
     start = str(folder / "student" / "checkpoint_last.pt")
