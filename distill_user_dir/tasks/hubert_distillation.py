@@ -97,43 +97,48 @@ class HubertDistillationTask(HubertPretrainingTask):
                 "criterion.discriminative_target=kmeans, but task.labels is empty: name the label files, "
                 "e.g. task.labels=[km] task.label_rate=50 (data=km50 in the recipes)"
             )
-        if not needs.checkpoint:
+        if needs.checkpoint:
+            student = self.build_beside_teacher(cfg, needs)
+        else:
             settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
-            return self.prepare(super().build_model(cfg), cfg)
+            student = super().build_model(cfg)
+        self.prepare(student, cfg)
+        return student
+
+    def build_beside_teacher(self, cfg: Any, needs: Needs) -> StudentHubert:
         path = self.cfg.teacher_path
         if OmegaConf.is_missing(self.cfg, "teacher_path") or not path:
             raise ValueError("task.teacher_path is not set: name the checkpoint of the HuBERT to distil")
         checkpoint = hubert_in(path)
         whole = build_hubert(checkpoint, valid_statistics=self.cfg.teacher_valid_statistics)
+        if needs.frontend and whole.is_fbank:
+            raise ValueError(
+                f"{path}: criterion.frontend_updates={cfg.frontend_updates} needs a teacher on waveforms, and this "
+                "one is a student on Fbank; take another, or frontend_updates=0 frontend_weight=0"
+            )
         settle(cfg, "teacher_embed_dim", whole.embed_dim, path)
         clusters = clusters_in(checkpoint) if needs.clusters else None
         if clusters is not None:
             self.settle_clusters(cfg, clusters, path)
         elif needs.labels:
             settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
-        if needs.frontend and whole.is_fbank:
-            raise ValueError(
-                f"{path}: criterion.frontend_updates={cfg.frontend_updates} needs a teacher on waveforms, and this "
-                "one is a student on Fbank; take another, or frontend_updates=0 frontend_weight=0"
-            )
         student = super().build_model(cfg)
         if clusters is not None and cfg.discriminative_head == "codebook":
             student.cluster_head.codebook.copy_(clusters.head.codebook)
         self.check_alignment(student, whole)
         initialise(student, whole, cfg, path)
-        self.prepare(student, cfg)
         if needs.forward:
             head = clusters.head if needs.posteriors else None
-            self.teacher = Teacher(
-                whole, student.targets, path, head, FRONTS[cfg.frontend_target] if needs.frontend else None
-            )
-            logger.info(f"teacher {path}: {self.teacher.depth} layers, run up to layer {self.teacher.last}")
+            front = FRONTS[cfg.frontend_target] if needs.frontend else None
+            self.teacher = Teacher(whole, student.targets, path, head, front)
+            reach = f"layer {self.teacher.last}" if self.teacher.last > 0 else "its front-end"
+            logger.info(f"teacher {path}: {self.teacher.depth} layers, run up to {reach}")
             self.teacher.truncate()
         else:
             logger.info(f"teacher {path}: not run, the losses do not need it")
         return student
 
-    def prepare(self, student: StudentHubert, cfg: Any) -> StudentHubert:
+    def prepare(self, student: StudentHubert, cfg: Any) -> None:
         """What a student takes from other files than its teacher's before it is trained."""
         if cfg.init_from_student:
             initialise_from_student(student, cfg.init_from_student)
@@ -144,7 +149,6 @@ class HubertDistillationTask(HubertPretrainingTask):
                     "model.fbank_norm=utterance"
                 )
             student.feature_extractor.norm.read(cfg.fbank_stats, student.feature_extractor.fbank)
-        return student
 
     def train_step(
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
@@ -199,8 +203,9 @@ class HubertDistillationTask(HubertPretrainingTask):
         ours, theirs = student.num_frames(lengths), whole.num_frames(lengths)
         if not torch.equal(ours, theirs):
             at = int((ours != theirs).nonzero()[0])
+            fields = "fbank_length, fbank_shift and fbank_stride" if student.is_fbank else "conv_feature_layers"
             raise ValueError(
-                f"model.conv_feature_layers: {at} samples give {int(ours[at])} frames of the student and "
+                f"model.{fields}: {at} samples give {int(ours[at])} frames of the student and "
                 f"{int(theirs[at])} of {path}; kernels and strides must give the same frames"
             )
 
