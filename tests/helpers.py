@@ -16,6 +16,7 @@ from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from fairseq_cli import hydra_train
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -173,13 +174,18 @@ def write_corpus(folder, splits, seed=0):
     return folder
 
 
-def recipe(folder, name, *overrides, defaults=True):
-    """recipes/{folder}/{name}.yaml as fairseq-hydra-train composes it; `defaults` adds those of the dataclasses."""
+def recipe(folder, name, *overrides, defaults=True, structured=None):
+    """recipes/{folder}/{name}.yaml as fairseq-hydra-train composes it; `defaults` adds those of the dataclasses.
+
+    structured: the config of another command than that one, with no registered defaults.
+    """
     GlobalHydra.instance().clear()
     hydra_init(name)
+    if structured is not None:
+        ConfigStore.instance().store(name=name, node=structured)
     with initialize_config_dir(config_dir=str(RECIPES / folder)):
         cfg = compose(config_name=name, overrides=list(overrides))
-    if defaults:
+    if defaults and structured is None:
         add_defaults(cfg)
     return cfg
 

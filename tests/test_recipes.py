@@ -1,5 +1,6 @@
 """Every recipe is composed by hydra as fairseq does it, and every key of it must be one of its dataclass's."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,13 @@ PACKAGES = {
     "loss": "",
     "frontend": "",
     "base": "",
-}  # of the groups in recipes/distill
+    "gpus": "",
+    "units": "",
+}  # of the groups
 
 
 def names(folder):
-    return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml"))
+    return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml") if path.stem != "_self_")
 
 
 STUDENTS, LOSSES, DATA, FRONTENDS = (names(f"distill/{group}") for group in ("student", "loss", "data", "frontend"))
@@ -54,7 +57,10 @@ def merged(cfg):
 CASES = [("distill", name, [f"student={student}"]) for name in names("distill") for student in STUDENTS]
 CASES += [("distill", "laptop", [f"loss={loss}", f"data={data}"]) for loss in LOSSES for data in DATA]
 CASES += [("distill", name, [f"frontend={frontend}"]) for name in names("distill") for frontend in FRONTENDS]
-CASES += [("finetune", name, []) for name in names("finetune")] + [("demo", name, []) for name in names("demo")]
+CASES += [("distill", "librispeech_960h", [f"gpus={gpus}"]) for gpus in names("distill/gpus")]
+CASES += [("finetune", name, [f"units={units}"]) for name in names("finetune") for units in names("finetune/units")]
+CASES += [("finetune", "librispeech_10m", [f"gpus={gpus}"]) for gpus in names("finetune/gpus")]
+CASES += [("demo", name, []) for name in names("demo")]
 
 
 def test_there_are_recipes():
@@ -79,25 +85,32 @@ def test_composes_and_merges(folder, name, overrides):
     )
     schedule = cfg.lr_scheduler
     if fine_tuning:
-        assert schedule.warmup_steps + schedule.hold_steps + schedule.decay_steps == cfg.optimization.max_update
+        assert schedule.warmup_steps + schedule.hold_steps + schedule.decay_steps >= cfg.optimization.max_update
     else:
         assert schedule.warmup_updates == round(0.07 * cfg.optimization.max_update)
         assert cfg.lr_scheduler.total_num_update == cfg.optimization.max_update
 
 
-@pytest.mark.parametrize("group", ["student", "loss", "data", "frontend"])
-def test_a_group_is_chosen_whole(group):
+GROUPS = [("distill", group) for group in ("student", "loss", "data", "frontend", "gpus")]
+GROUPS += [("finetune", group) for group in ("gpus", "units")] + [("decode", "units")]
+
+
+@pytest.mark.parametrize("folder, group", GROUPS)
+def test_a_group_is_chosen_whole(folder, group):
     """What the recipe's own list names leaves nothing behind when another is chosen."""
-    for name in names(f"distill/{group}"):
-        cfg = OmegaConf.to_container(recipe("distill", "laptop", f"{group}={name}", defaults=False))
+    for name in names(f"{folder}/{group}"):
+        start, structured = ("viterbi", infer.infer.InferConfig) if folder == "decode" else ("laptop", None)
+        cfg = OmegaConf.to_container(
+            recipe(folder, start, f"{group}={name}", defaults=False, structured=structured)
+        )
         chosen = {key: value for section in cfg for key, value in flat(cfg[section] or {}, f"{section}.")}
-        expected = dict(items(RECIPES / "distill" / group / f"{name}.yaml", PACKAGES[group]))
+        expected = dict(items(RECIPES / folder / group / f"{name}.yaml", PACKAGES[group]))
         assert {key: chosen[key] for key in expected} == expected
 
 
 def test_a_key_stands_in_one_place():
-    """hydra 1.0 and 1.3 merge a group and the file that lists it in opposite orders."""
-    for folder in ("distill", "finetune"):
+    """Then no order in which hydra merges a group and the file that lists it makes a difference."""
+    for folder in ("distill", "finetune", "decode"):
         groups = {}  # by folder: variants of one group have the same keys, and no other file has any of them
         for path in (RECIPES / folder).glob("*/*.yaml"):
             groups.setdefault(path.parent.name, []).append(keys(path, PACKAGES[path.parent.name]))
@@ -136,10 +149,50 @@ def test_an_unknown_key_is_an_error(section, key):
 
 
 @pytest.mark.parametrize("name", names("decode"))
-def test_decoding(name):
-    cfg = OmegaConf.to_container(OmegaConf.load(str(RECIPES / "decode" / f"{name}.yaml")))
-    assert cfg.pop("hydra")["run"]["dir"] == "${decoding.results_path}"
+@pytest.mark.parametrize("units", names("decode/units"))
+def test_decoding(name, units):
+    cfg = OmegaConf.to_container(recipe("decode", name, f"units={units}", structured=infer.infer.InferConfig))
     task = cfg.pop("task")
     OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY[task.pop("_name")]), task)
-    found = OmegaConf.merge(OmegaConf.structured(infer.infer.InferConfig), cfg)
-    assert found.dataset.required_batch_size_multiple == 1
+    assert str(getattr(cfg["decoding"]["type"], "value", cfg["decoding"]["type"])) == name
+    assert cfg["dataset"]["gen_subset"] == task["data"] == "???"
+    assert cfg["dataset"]["required_batch_size_multiple"] == 1 and cfg["common"]["user_dir"] is None
+    assert cfg["dataset"]["required_batch_size_multiple"] == 1
+
+
+def settings(path):
+    """What a recipe makes of the settings in recipes/settings.csv, resolved, by the names that the table has."""
+    folder, name = path.split("/")
+    if folder == "decode":
+        return OmegaConf.to_container(recipe(folder, name, structured=infer.infer.InferConfig).decoding)
+    cfg = recipe(folder, name)
+    data, schedule, model = cfg.dataset, cfg.lr_scheduler, cfg.model
+    batches = cfg.distributed_training.distributed_world_size * cfg.optimization.update_freq[0]
+    found = {key: cfg.optimization[key] for key in ("max_update", "clip_norm")}
+    found.update(lr=cfg.optimization.lr[0], mask_prob=model.mask_prob, betas=str(cfg.optimizer.adam_betas))
+    found.update(weight_decay=cfg.optimizer.weight_decay, batch_seconds=batches * data.max_tokens / 16000)
+    if folder == "distill":
+        found.update(warmup=schedule.warmup_updates, utterances=batches * data.batch_size)
+    else:
+        found["schedule"] = f"{schedule.warmup_steps}/{schedule.hold_steps}/{schedule.decay_steps}"
+        found["mask_channel"] = f"{model.mask_channel_prob} x {model.mask_channel_length}"
+        found["frozen"] = model.freeze_finetune_updates
+    return found
+
+
+def test_full_size_recipes_have_the_settings_of_their_sources():
+    """recipes/settings.csv says where each is from; eight GPUs have the batch of one."""
+    with open(RECIPES / "settings.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert all(row["source"] for row in rows)
+    full_size = {f"{folder}/{name}" for folder in ("distill", "finetune") for name in names(folder) if "_" in name}
+    assert {row["recipe"] for row in rows} == {*full_size, "decode/kenlm"}
+    found = {path: settings(path) for path in {row["recipe"] for row in rows}}
+    different = [row for row in rows if str(found[row["recipe"]][row["setting"]]) != row["value"]]
+    assert not different
+    for path in full_size:
+        folder, name = path.split("/")
+        one, eight = (recipe(folder, name, f"gpus={gpus}") for gpus in ("one", "eight"))
+        for key in ("max_tokens", "batch_size"):
+            batch = [(cfg.dataset[key] or 0) * cfg.optimization.update_freq[0] for cfg in (one, eight)]
+            assert batch[0] == 8 * batch[1]

@@ -31,7 +31,7 @@ SHORTEST = 720  # samples of two frames: torch's convolutions do not export for 
 
 def test_full_size_is_a_sixth_smaller(checkpoints):
     """80 bins; a convolution of 5 to 2 x 480 with bias; a Linear."""
-    _, model = built(checkpoints("base"), "librispeech960", "deep_thin", *FBANK)
+    _, model = built(checkpoints("base"), "librispeech_960h", "deep_thin", *FBANK)
     front = 80 * 960 * 5 + 960 + 480 * 480 + 480
     assert parameters(model.frontend_head) == 480 * 768 + 768
     model.remove_pretraining_modules()

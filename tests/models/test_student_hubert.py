@@ -50,7 +50,7 @@ def parameters(module):
 )
 def test_recipes_have_the_papers_sizes(checkpoints, student, millions, shape, heads):
     path = checkpoints("base")
-    task, model = built(path, "librispeech960", student)
+    task, model = built(path, "librispeech_960h", student)
     assert parameters(model.heads) == heads
     whole = parameters(model)
     model.remove_pretraining_modules()
