@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): setup.py Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install "$(TORCH)" "numpy" "cython<3.1" "setuptools" wheel
-	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,dev]"
+	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,lm,dev]"
 	touch $(STAMP)
 
 demo: install

@@ -8,7 +8,7 @@ setup(
     description="Distil HuBERT into small speech recognition students: a fairseq user directory",
     license="MIT",
     python_requires=">=3.8",
-    packages=find_packages(include=["distill_user_dir", "distill_user_dir.*"]),
+    packages=find_packages(include=["distill_user_dir", "distill_user_dir.*", "manifests"]),
     install_requires=[
         "torch>=2.4",
         "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
@@ -20,8 +20,9 @@ setup(
         "tqdm",
     ],
     extras_require={
-        # manifests/features.py and manifests/kmeans.py
+        # manifests/features.py, manifests/kmeans.py; scipy resamples for manifests/corpus.py
         "manifests": [
+            "scipy",
             "kaldi-native-fbank",
             "npy-append-array; python_version >= '3.9'",
             "npy-append-array==0.9.16; python_version < '3.9'",  # later ones do not import with its numpy
@@ -30,6 +31,8 @@ setup(
         ],
         # manifests/synthetic.py and the demo; espeakng-loader carries espeak-ng, which is under the GPL
         "demo": ["espeakng-loader", "scipy", "matplotlib"],
+        # decoding with a language model
+        "lm": ["flashlight-text", "kenlm"],
         "dev": [
             "pytest",
             "ruff",

@@ -40,9 +40,25 @@ def num_samples(path: str, sample_rate: int = SAMPLE_RATE, min_samples: int = 1)
     return info.frames
 
 
-def _length_or_error(path: str, sample_rate: int, min_samples: int) -> Tuple[int, Optional[str]]:
+def check_whole(path: str, samples: int) -> None:
+    """Decodes a file from end to end; AudioError unless it gives as many samples as its header says."""
     try:
-        return num_samples(path, sample_rate, min_samples), None
+        found = sum(len(block) for block in soundfile.blocks(path, blocksize=1 << 20, dtype="float32"))
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise AudioError(f"{path}: damaged or cut ({reason}); fetch it again, or leave it out") from error
+    if found != samples:
+        raise AudioError(
+            f"{path}: cut, {found} of the {samples} samples in its header; fetch it again, or leave it out"
+        )
+
+
+def _length_or_error(path: str, sample_rate: int, min_samples: int, whole: bool) -> Tuple[int, Optional[str]]:
+    try:
+        samples = num_samples(path, sample_rate, min_samples)
+        if whole:
+            check_whole(path, samples)
+        return samples, None
     except AudioError as error:
         return 0, str(error)
 
@@ -53,10 +69,14 @@ def scan(
     min_samples: int = 1,
     workers: int = 8,
     progress: bool = True,
+    whole: bool = False,
 ) -> Tuple[List[int], List[str]]:
-    """Every file's length in samples (0 where it is refused), and the refusals' lines in the order of `paths`."""
+    """Every file's length in samples (0 where it is refused), and the refusals' lines in the order of `paths`.
+
+    whole: decode every file, which finds those that are cut; else headers are read and no more.
+    """
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        found = pool.map(lambda path: _length_or_error(path, sample_rate, min_samples), paths)
+        found = pool.map(lambda path: _length_or_error(path, sample_rate, min_samples, whole), paths)
         bar = tqdm.tqdm(found, total=len(paths), desc="audio", unit="file", disable=not progress)
         results = list(bar)
     return [length for length, _ in results], [error for _, error in results if error is not None]

@@ -100,9 +100,7 @@ def test_a_group_is_chosen_whole(folder, group):
     """What the recipe's own list names leaves nothing behind when another is chosen."""
     for name in names(f"{folder}/{group}"):
         start, structured = ("viterbi", infer.infer.InferConfig) if folder == "decode" else ("laptop", None)
-        cfg = OmegaConf.to_container(
-            recipe(folder, start, f"{group}={name}", defaults=False, structured=structured)
-        )
+        cfg = OmegaConf.to_container(recipe(folder, start, f"{group}={name}", defaults=False, structured=structured))
         chosen = {key: value for section in cfg for key, value in flat(cfg[section] or {}, f"{section}.")}
         expected = dict(items(RECIPES / folder / group / f"{name}.yaml", PACKAGES[group]))
         assert {key: chosen[key] for key in expected} == expected

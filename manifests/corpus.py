@@ -1,0 +1,167 @@
+"""Any transcribed corpus as fairseq reads it: {name}.tsv, {name}.ltr, {name}.wrd and dict.ltr.txt.
+
+    python manifests/corpus.py AUDIO --dest DATA --name train                            # *.trans.txt beside the audio
+    python manifests/corpus.py AUDIO --transcripts train.txt --dest DATA --name train    # `ID WORDS` lines
+    python manifests/corpus.py train.csv --dest DATA --name train --upper --remove ".,?!"
+    python manifests/corpus.py train.jsonl --columns audio_filepath text --dest DATA --name train --resample WAV
+
+A CSV has a header, a JSON-lines file an object a line; their `path` and `text` (--columns) name the audio, below
+--audio or the file's own folder, and its words. Audio has to be 16 kHz and one channel; --resample writes what is not,
+as that, into a new folder. DATA/dict.ltr.txt is made by the first call; later ones, of other splits, keep to it.
+Whatever is wrong is named with file and line, and then nothing is written, unless --skip-bad leaves it out.
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from distill_user_dir.audio import write_lines
+from manifests import items
+from manifests.letters import Transcript, read_transcripts
+from manifests.resample import resample_all
+from manifests.tsv import find
+
+
+def csv_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Optional[str]]]]:
+    """Line number and the values of the columns; ValueError for a header that lacks one."""
+    with open(path, encoding="utf-8-sig", newline="") as stream:
+        rows = csv.DictReader(stream)
+        header = rows.fieldnames or []
+        lacking = [column for column in columns if column not in header]
+        if lacking:
+            there = ", ".join(header) or "nothing"
+            raise ValueError(f"{path}:1: no column {', '.join(lacking)} but {there}; name them: --columns PATH TEXT")
+        for row in rows:
+            yield rows.line_num, [row[column] for column in columns]
+
+
+def json_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Optional[str]]]]:
+    """Line number and the values of the keys, None where one is missing; ValueError where a line is no JSON object."""
+    with open(path, encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}:{number}: no JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}:{number}: no JSON object with {' and '.join(columns)}")
+            values = [row.get(column) for column in columns]
+            yield number, [value if isinstance(value, str) else None for value in values]
+
+
+def read_table(path: str, columns: Sequence[str], audio: Optional[str]) -> Tuple[List[items.Item], List[str]]:
+    """A CSV or JSON-lines file -> its items in its order, and a line for each row that is wrong."""
+    root = os.path.abspath(audio or os.path.dirname(path) or ".")
+    found, errors, used = [], [], {}
+    rows = csv_rows(path, columns) if path.endswith(".csv") else json_rows(path, columns)
+    for number, (name, text) in rows:
+        place = f"{path}:{number}"
+        if not name or text is None:
+            errors.append(f"{place}: no {columns[0] if not name else columns[1]} in this row; add it, or take it out")
+            continue
+        full = os.path.normpath(os.path.join(root, name))
+        if full in used:
+            errors.append(f"{place}: {name} is at {used[full]} too; remove one")
+            continue
+        used[full] = place
+        found.append(items.Item(full, " ".join(text.split()), place))
+    return found, errors
+
+
+def read_folder(folder: str, transcripts: Optional[str], exts: Sequence[str]) -> Tuple[List[items.Item], List[str]]:
+    """A folder of audio, with one file of transcripts or with *.trans.txt in it -> items by path, and what is wrong."""
+    errors: List[str] = []
+    known: Dict[str, Transcript] = {}
+    for path in [transcripts] if transcripts else find(folder, ["trans.txt"]):
+        for key, transcript in read_transcripts(path, errors).items():
+            if key in known:
+                errors.append(f"{transcript.place}: {key} is at {known[key].place} too; remove one")
+            known.setdefault(key, transcript)
+    paths = [os.path.abspath(path) for path in find(folder, exts)]
+    if not paths:
+        raise ValueError(f"{folder}: no files *.{{{','.join(exts)}}}; name another folder, or --ext")
+    found, alone = items.pair(paths, known, transcripts or os.path.join(folder, "**", "*.trans.txt"))
+    return found, errors + alone
+
+
+class Options(NamedTuple):
+    """resample: folder of audio that is written anew; whole: decode all audio; workers: threads that read it."""
+
+    dict_path: Optional[str] = None
+    resample: Optional[str] = None
+    skip_bad: bool = False
+    whole: bool = False
+    workers: int = 8
+    progress: bool = True
+
+
+def prepare(
+    listed: Sequence[items.Item], wrong: Sequence[str], dest: str, name: str, text: items.Text, options: Options
+) -> str:
+    """Writes the split `name` of the items; `wrong`: what their reader refused. Returns a line about it.
+
+    ValueError with all that is wrong, before a manifest is written, unless options.skip_bad.
+    """
+    total, errors = len(listed) + len(wrong), list(wrong)
+    if options.resample:
+        listed, refused = resample_all(listed, options.resample, options.workers, options.progress)
+        errors += refused
+    found = items.check(listed, text, options.workers, options.whole, options.progress)
+    items.settle(errors + found.errors, total, options.skip_bad)
+    path, symbols = items.symbols_for(dest, options.dict_path, found.items)
+    found = items.known_letters(found, path, symbols, options.skip_bad, total)
+    if not found.items:
+        raise ValueError(f"{name}: none of {total} utterances can be used")
+    folders = {os.path.dirname(item.path) for item in found.items}
+    items.write(found.items, found.sizes, os.path.commonpath(folders), dest, name)
+    write_lines(os.path.join(dest, "dict.ltr.txt"), symbols)
+    return items.describe(name, found.items, found.sizes)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "source", metavar="SOURCE", help="folder with audio, or .csv, .jsonl or .json (an object a line)"
+    )
+    parser.add_argument("--dest", default=".", metavar="DATA", help="folder of the manifests (default: this one)")
+    parser.add_argument("--name", default="train", help="split to write (default train)")
+    parser.add_argument(
+        "--transcripts", metavar="FILE", help="of a folder: `ID WORDS` lines (default: its *.trans.txt)"
+    )
+    parser.add_argument("--ext", nargs="+", default=["flac", "wav"], help="of a folder: extensions (default flac wav)")
+    parser.add_argument("--columns", nargs=2, default=["path", "text"], metavar=("PATH", "TEXT"), help="of a table")
+    parser.add_argument("--audio", metavar="DIR", help="of a table: what its paths are below (default: its folder)")
+    parser.add_argument("--upper", action="store_true", help="make the words upper-case")
+    parser.add_argument("--remove", default="", metavar="CHARS", help="characters to take out of transcripts")
+    parser.add_argument("--characters", default="", metavar="CHARS", help="the only ones allowed (default: any)")
+    parser.add_argument("--dict", metavar="FILE", help="dictionary to keep to (default: DATA's, or a new one)")
+    parser.add_argument("--resample", metavar="DIR", help="write audio of other rates or channels there, 16 kHz mono")
+    parser.add_argument("--decode", action="store_true", help="decode all audio, to find files that are cut")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out what is wrong, name and count it")
+    parser.add_argument("--workers", type=int, default=8, help="threads that read audio (8)")
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = get_parser().parse_args(argv)
+    text = items.Text(args.upper, args.remove, args.characters)
+    options = Options(args.dict, args.resample, args.skip_bad, args.decode, args.workers)
+    try:
+        if os.path.isdir(args.source):
+            listed, wrong = read_folder(args.source, args.transcripts, args.ext)
+        else:
+            listed, wrong = read_table(args.source, args.columns, args.audio)
+        print(prepare(listed, wrong, args.dest, args.name, text, options))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

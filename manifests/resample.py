@@ -1,0 +1,58 @@
+"""Audio of other rates and channels, written as 16 kHz mono FLAC into a folder of its own."""
+
+import hashlib
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+import soundfile
+import tqdm
+from scipy.signal import resample_poly
+
+from distill_user_dir.audio import SAMPLE_RATE
+from manifests.items import Item
+
+
+def resample(samples: np.ndarray, rate: int) -> np.ndarray:
+    """(N,) or (N, channels) at `rate` Hz -> (ceil(N 16000 / rate),) at 16 kHz, the mean of the channels, within 1."""
+    mono = samples if samples.ndim == 1 else samples.mean(1)
+    common = math.gcd(rate, SAMPLE_RATE)
+    # a filter's overshoot would wrap around in 16 bits
+    return np.clip(resample_poly(mono, SAMPLE_RATE // common, rate // common), -1.0, 1.0 - 2.0**-15)
+
+
+def target_of(path: str, folder: str) -> str:
+    """Where a file goes: its name, made unique by its path and its state, so that a changed file is written anew."""
+    state = os.stat(path)
+    key = hashlib.sha1(f"{path}\n{state.st_size}\n{state.st_mtime_ns}".encode()).hexdigest()[:10]
+    return os.path.join(os.path.abspath(folder), key[:2], f"{os.path.splitext(os.path.basename(path))[0]}-{key}.flac")
+
+
+def resample_file(item: Item, folder: str) -> Tuple[Item, Optional[str]]:
+    """The item with audio that is 16 kHz and mono, its own where it is; and what is wrong with it."""
+    try:
+        info = soundfile.info(item.path)
+        if info.samplerate == SAMPLE_RATE and info.channels == 1:
+            return item, None
+        target = target_of(item.path, folder)
+        if not os.path.exists(target):
+            samples, rate = soundfile.read(item.path, dtype="float64")
+            if len(samples) == 0:
+                return item, f"{item.path}: no samples in it; replace it, or leave it out"
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            soundfile.write(f"{target}.tmp", resample(samples, rate), SAMPLE_RATE, "PCM_16", format="FLAC")
+            os.replace(f"{target}.tmp", target)
+        return item._replace(path=target), None
+    except (RuntimeError, OSError) as error:  # soundfile's own error is a RuntimeError in all its versions
+        reason = " ".join(str(error).split())
+        return item, f"{item.path}: not readable as audio ({reason}); replace it, or leave it out"
+
+
+def resample_all(listed: Sequence[Item], folder: str, workers: int, progress: bool) -> Tuple[List[Item], List[str]]:
+    """Every item with 16 kHz mono audio, and a line for each that has none. What is there is not written again."""
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        done = pool.map(lambda item: resample_file(item, folder), listed)
+        results = list(tqdm.tqdm(done, total=len(listed), desc="resample", unit="file", disable=not progress))
+    return [item for item, error in results if error is None], [error for _, error in results if error is not None]
