@@ -10,6 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import editdistance
 import numpy as np
 
+from distill_user_dir.word_times import WordTime
+
 BLOCK = 1 << 21  # drawn indices held at once, 16 MiB
 
 
@@ -26,13 +28,16 @@ class Errors(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """One decoded utterance: its errors, its words, and its length in samples."""
+    """One decoded utterance: its errors, its words, and its length in samples; the n best with their scores, and the
+    words' times, where the decoder gives them."""
 
     id: str
     errors: Errors
     reference: str
     hypothesis: str
     samples: int
+    nbest: Tuple[Tuple[float, str], ...] = ()
+    times: Tuple[WordTime, ...] = ()
 
 
 def count_errors(reference: str, hypothesis: str) -> Errors:
@@ -128,6 +133,23 @@ def table(scored: Sequence[Scored]) -> List[str]:
     rows = [("id", *Errors._fields, "ref", "hyp")]
     rows += [(one.id, *map(str, one.errors), one.reference, one.hypothesis) for one in scored]
     return ["\t".join(row) for row in rows]
+
+
+def nbest_table(scored: Sequence[Scored]) -> List[str]:
+    """The lines of nbest.tsv, the first of them its header; rank 1 is the best."""
+    rows = [("id", "rank", "score", "hyp")]
+    for one in scored:
+        rows += [(one.id, str(rank), f"{score:.4f}", words) for rank, (score, words) in enumerate(one.nbest, start=1)]
+    return ["\t".join(row) for row in rows]
+
+
+def ctm(scored: Sequence[Scored], seconds: float) -> List[str]:
+    """The lines of words.ctm (NIST): id, channel, start and duration in seconds, word; `seconds` to a frame."""
+    return [
+        f"{one.id} 1 {time.start * seconds:.2f} {(time.end - time.start) * seconds:.2f} {time.word}"
+        for one in scored
+        for time in one.times
+    ]
 
 
 def report(result: Dict[str, Any]) -> str:

@@ -5,16 +5,12 @@ import json
 import os
 import pickle
 import sys
-from dataclasses import dataclass
 
 import hydra
 import numpy as np
 import pytest
-import soundfile
 import torch
-from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.configs import CommonConfig
-from fairseq.models import BaseFairseqModel, register_model
 from fairseq.tasks.hubert_pretraining import HubertPretrainingTask
 from omegaconf import OmegaConf
 
@@ -22,14 +18,12 @@ from distill_user_dir import infer
 from distill_user_dir.models.student_ctc import StudentCtc, StudentCtcConfig
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
 from distill_user_dir.wer import bootstrap_interval
-from tests.helpers import RECIPES, USER_DIR, dictionary, run
+from tests.helpers import RECIPES, USER_DIR, run
+from tests.letter_model import save_checkpoint, waveform, write_split
 
 OURS = ("--config-dir", str(RECIPES / "decode"), "--config-name", "viterbi")
 FAIRSEQ = os.path.dirname(infer.fairseq.__file__)
 FAIRSEQS = ("--config-dir", f"{FAIRSEQ}/examples/hubert/config/decode", "--config-name", "infer_viterbi")
-FRAME = 400  # samples
-LETTERS = dictionary("|ETAONISHRDL")
-
 # path, reference, what the audio says, (word errors, words, char errors, chars): by hand
 UTTERANCES = [
     ("a/u01.wav", "THE HAT", "THE HAT", (0, 2, 0, 7)),
@@ -49,63 +43,10 @@ UTTERANCES = [
 WORD_ERRORS, WORDS, CHAR_ERRORS, CHARS = 14, 29, 33, 101
 
 
-@dataclass
-class LettersConfig(FairseqDataclass):
-    pass
-
-
-@register_model("letters_for_test", dataclass=LettersConfig)
-class Letters(BaseFairseqModel):
-    """Amplitude k / gain of a frame says symbol k; logits are (T, B, V)."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = torch.nn.Parameter(torch.zeros(()))
-
-    @classmethod
-    def build_model(cls, cfg, task):
-        return cls()
-
-    def forward(self, source, padding_mask):
-        """(B, N) audio -> (B, T) symbols; where frames are padded, one that is not blank."""
-        symbols = (source.unfold(1, FRAME, FRAME).abs().mean(-1) * self.gain).round().long()
-        return symbols, padding_mask[:, ::FRAME][:, : symbols.size(1)]
-
-    def get_logits(self, net_output):
-        symbols, padding = net_output
-        return torch.nn.functional.one_hot(symbols.masked_fill(padding, 0), 64).float().transpose(0, 1)
-
-
-def waveform(text, gain=64):
-    """A frame a letter, a blank frame behind each, two blank ones at the end."""
-    symbols = [k for letter in text.replace(" ", "|") for k in (LETTERS.index(letter), 0)] + [0, 0]
-    return np.repeat(np.array(symbols, dtype=np.float32) / gain, FRAME)
-
-
-def write_split(folder, split="test", utterances=UTTERANCES):
-    lines = [str(folder / "audio")]
-    for name, _, hypothesis, _ in utterances:
-        samples = waveform(hypothesis)
-        (folder / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(str(folder / "audio" / name), samples, 16000, subtype="PCM_16")
-        lines.append(f"{name}\t{len(samples)}")
-    (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
-    spelled = [" ".join(reference.replace(" ", "|") + "|") for _, reference, _, _ in utterances]
-    (folder / f"{split}.ltr").write_text("\n".join(spelled) + "\n")
-    LETTERS.save(str(folder / "dict.ltr.txt"))
-
-
-def save_checkpoint(path, model, weights):
-    cfg = {"model": model, "task": {"_name": "hubert_distillation", "data": "", "normalize": False}}
-    state = {"args": None, "cfg": cfg, "model": weights, "task_state": {"target_dictionary": LETTERS}}
-    history = [{"optimizer_name": "FairseqAdam", "lr_scheduler_state": {}, "num_updates": 1}]
-    torch.save(dict(state, optimizer_history=history, extra_state={}), str(path))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_split(folder)
+    write_split(folder, "test", UTTERANCES)
     write_split(folder, "short", UTTERANCES[:3])
     save_checkpoint(folder / "letters.pt", {"_name": "letters_for_test"}, {"gain": torch.tensor(64.0)})
     return folder

@@ -1,0 +1,68 @@
+"""A model that reads letters off the amplitude of the audio, so that every output of a decode is known by hand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model
+
+from tests.helpers import dictionary
+
+FRAME = 400  # samples
+LETTERS = dictionary("|ETAONISHRDL")
+
+
+@dataclass
+class LettersConfig(FairseqDataclass):
+    pass
+
+
+@register_model("letters_for_test", dataclass=LettersConfig)
+class Letters(BaseFairseqModel):
+    """Amplitude k / gain of a frame says symbol k, whose logit is 5, and 0 all others'; logits are (T, B, V)."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.zeros(()))
+
+    @classmethod
+    def build_model(cls, cfg, task):
+        return cls()
+
+    def forward(self, source, padding_mask):
+        """(B, N) audio -> (B, T) symbols; where frames are padded, one that is not blank."""
+        symbols = (source.unfold(1, FRAME, FRAME).abs().mean(-1) * self.gain).round().long()
+        return symbols, padding_mask[:, ::FRAME][:, : symbols.size(1)]
+
+    def get_logits(self, net_output):
+        symbols, padding = net_output
+        return torch.nn.functional.one_hot(symbols.masked_fill(padding, 0), 64).float().transpose(0, 1) * 5
+
+
+def waveform(text, gain=64):
+    """A frame a letter, a blank frame behind each, two blank ones at the end."""
+    symbols = [k for letter in text.replace(" ", "|") for k in (LETTERS.index(letter), 0)] + [0, 0]
+    return np.repeat(np.array(symbols, dtype=np.float32) / gain, FRAME)
+
+
+def write_split(folder, split, utterances):
+    """Rows of path, reference and what the audio says (and more, not used) -> manifest, letters and dictionary."""
+    lines = [str(folder / "audio")]
+    for name, _, hypothesis, *_ in utterances:
+        samples = waveform(hypothesis)
+        (folder / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(str(folder / "audio" / name), samples, 16000, subtype="PCM_16")
+        lines.append(f"{name}\t{len(samples)}")
+    (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    spelled = [" ".join(reference.replace(" ", "|") + "|") for _, reference, *_ in utterances]
+    (folder / f"{split}.ltr").write_text("\n".join(spelled) + "\n")
+    LETTERS.save(str(folder / "dict.ltr.txt"))
+
+
+def save_checkpoint(path, model, weights):
+    cfg = {"model": model, "task": {"_name": "hubert_distillation", "data": "", "normalize": False}}
+    state = {"args": None, "cfg": cfg, "model": weights, "task_state": {"target_dictionary": LETTERS}}
+    history = [{"optimizer_name": "FairseqAdam", "lr_scheduler_state": {}, "num_updates": 1}]
+    torch.save(dict(state, optimizer_history=history, extra_state={}), str(path))
