@@ -4,9 +4,10 @@ student = load_student("checkpoint_best.pt")
 output = student(waveforms, lengths)
 """
 
-from typing import List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
+from fairseq.data.data_utils import post_process
 from torch import Tensor, nn
 
 from distill_user_dir.checkpoints import CheckpointError, hubert_in, load
@@ -29,11 +30,12 @@ class Student(nn.Module):
     """An encoder, and the output layer of a fine-tuned one; in eval mode as `load_student` gives it.
 
     sample_rate: of the audio it wants, in Hz; symbols: the output units of a fine-tuned model by index, 0 being
-    blank; fairseq's special ones have no letters.
+    blank; fairseq's special ones are empty. units: how they are joined to words, `letter` or `sentencepiece`.
     """
 
-    def __init__(self, encoder: nn.Module, proj: Optional[nn.Module], symbols: List[str]):
+    def __init__(self, encoder: nn.Module, proj: Optional[nn.Module], symbols: List[str], units: str = "letter"):
         super().__init__()
+        self.units = units
         self.encoder = encoder
         self.proj = proj
         self.symbols = symbols
@@ -57,13 +59,13 @@ class Student(nn.Module):
         return StudentOutput([encoded.layers[i] for i in range(1, depth + 1)], log_probs, frames)
 
     def transcribe(self, waveforms: Tensor, lengths: Optional[Tensor] = None) -> List[str]:
-        """Words by best path (Viterbi): as `forward`, for a model that was fine-tuned on letters."""
+        """Words by best path (Viterbi): as `forward`, for a model that was fine-tuned."""
         if self.proj is None:
             raise ValueError("this student was not fine-tuned: it has features, but no letters")
         words = []
         for path in self(waveforms, lengths).log_probs.argmax(-1):
             units = [self.symbols[i] for i in path.unique_consecutive().tolist()]
-            words.append("".join(units).replace("|", " ").strip())
+            words.append(post_process(" ".join(units), self.units))
         return words
 
 
@@ -75,7 +77,7 @@ def load_student(path: str, folded: bool = True) -> Student:
     state = load(path)
     checkpoint = hubert_in(path, state)
     encoder = build_hubert(checkpoint)
-    proj, symbols = None, []
+    proj, symbols, units = None, [], "letter"
     if checkpoint.fine_tuned:
         dictionary = state.get("task_state", {}).get("target_dictionary")
         weight, bias = (state["model"].get(f"w2v_encoder.proj.{name}") for name in ("weight", "bias"))
@@ -84,4 +86,15 @@ def load_student(path: str, folded: bool = True) -> Student:
         proj = nn.Linear(weight.size(1), weight.size(0))
         proj.load_state_dict({"weight": weight, "bias": bias})
         symbols = [""] * dictionary.nspecial + list(dictionary.symbols[dictionary.nspecial :])
-    return Student(fold(encoder) if folded else encoder, proj, symbols).eval()
+        units = units_of(path, state)
+    return Student(fold(encoder) if folded else encoder, proj, symbols, units).eval()
+
+
+def units_of(path: str, state: Dict[str, Any]) -> str:
+    """What a fine-tuned model's units are, as its training's config says."""
+    cfg = state.get("cfg")
+    criterion = cfg.get("criterion") if isinstance(cfg, dict) else None
+    units = (criterion.get("post_process") if isinstance(criterion, dict) else None) or "letter"
+    if units not in ("letter", "sentencepiece"):
+        raise CheckpointError(f"{path}: its criterion.post_process is {units!r}; expected letter or sentencepiece")
+    return units
