@@ -5,7 +5,9 @@
 
 The .npy has the frames of all utterances, (frames, dim) float32, and the .len each utterance's number of frames.
 MFCC: 13 with deltas and delta-deltas, 39 in all, 100 frames a second. HuBERT: a layer's output, 50 frames a second.
-For several processes give each the same --nshard and its own --rank.
+For several processes give each the same --nshard and its own --rank. With --kmeans DATA/kmeans.npy labels are written
+in place of features, FEAT_DIR/{split}_{rank}_{nshard}.km, which take a thousandth of the room: see manifests/kmeans.py.
+One utterance is in memory at a time.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from npy_append_array import NpyAppendArray
 
 from distill_user_dir.audio import SAMPLE_RATE, num_samples
 from distill_user_dir.manifest import read_manifest
+from manifests.kmeans import label_line, read_centres
 
 DELTA_REACH = 2  # frames on either side: a window of 5
 
@@ -103,15 +106,13 @@ def dump(
     manifest = read_manifest(tsv)
     entries = list(zip(manifest.names, manifest.sizes))
     start, end = shard_of(len(entries), nshard, rank)
-    os.makedirs(feat_dir, exist_ok=True)
-    split = os.path.splitext(os.path.basename(tsv))[0]
-    stem = os.path.join(feat_dir, f"{split}_{rank}_{nshard}")
+    stem = stem_of(tsv, feat_dir, nshard, rank)
     for leftover in (f"{stem}.len", f"{stem}.npy", f"{stem}.npy.tmp"):  # an old .len must not meet a new .npy
         if os.path.exists(leftover):
             os.remove(leftover)
     total = 0
     with NpyAppendArray(f"{stem}.npy.tmp") as array, open(f"{stem}.len.tmp", "w", encoding="utf-8") as lengths:
-        for name, frames in tqdm.tqdm(entries[start:end], desc=split, unit="utterance", disable=not progress):
+        for name, frames in tqdm.tqdm(entries[start:end], desc="features", unit="utterance", disable=not progress):
             features = extract(read_samples(os.path.join(manifest.root, name), frames))
             array.append(np.ascontiguousarray(features, dtype=np.float32))
             lengths.write(f"{len(features)}\n")
@@ -119,6 +120,39 @@ def dump(
     os.replace(f"{stem}.npy.tmp", f"{stem}.npy")
     os.replace(f"{stem}.len.tmp", f"{stem}.len")
     return end - start, total
+
+
+def stem_of(tsv: str, feat_dir: str, nshard: int, rank: int) -> str:
+    """Where a shard's files go, without their extension."""
+    os.makedirs(feat_dir, exist_ok=True)
+    return os.path.join(feat_dir, f"{os.path.splitext(os.path.basename(tsv))[0]}_{rank}_{nshard}")
+
+
+def dump_labels(
+    tsv: str,
+    feat_dir: str,
+    extract: Callable[[np.ndarray], np.ndarray],
+    centres: np.ndarray,
+    nshard: int = 1,
+    rank: int = 0,
+    progress: bool = True,
+) -> Tuple[int, int]:
+    """Writes a shard's labels -> utterances and frames; ValueError unless features and centres have one size."""
+    manifest = read_manifest(tsv)
+    start, end = shard_of(len(manifest.names), nshard, rank)
+    stem, total = stem_of(tsv, feat_dir, nshard, rank), 0
+    entries = list(zip(manifest.names, manifest.sizes))[start:end]
+    with open(f"{stem}.km.tmp", "w", encoding="utf-8") as labels:
+        for name, frames in tqdm.tqdm(entries, desc="labels", unit="utterance", disable=not progress):
+            features = extract(read_samples(os.path.join(manifest.root, name), frames))
+            if features.shape[1] != centres.shape[1]:
+                raise ValueError(
+                    f"features of {features.shape[1]}, clusters of {centres.shape[1]}: name the same layer"
+                )
+            labels.write(label_line(features, centres) + "\n")
+            total += len(features)
+    os.replace(f"{stem}.km.tmp", f"{stem}.km")
+    return len(entries), total
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -130,6 +164,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", metavar="FILE", help="of a HuBERT or a student, for --feature hubert")
     parser.add_argument("--layer", type=int, help="whose output to take, counted from 1, for --feature hubert")
     parser.add_argument("--device", default="cpu", help="for --feature hubert: cpu, cuda, cuda:1 ... (default cpu)")
+    parser.add_argument("--kmeans", metavar="FILE", help="cluster centres: write labels in place of features")
     parser.add_argument("--nshard", type=int, default=1, help="parts to divide the manifest into (default 1)")
     parser.add_argument("--rank", type=int, default=0, help="the part to do, from 0 (default 0)")
     return parser
@@ -143,7 +178,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         extract = mfcc if args.feature == "mfcc" else hubert(args.checkpoint, args.layer, args.device)
         tsv = os.path.join(args.data, f"{args.split}.tsv")
-        utterances, frames = dump(tsv, args.feat_dir, extract, args.nshard, args.rank)
+        if args.kmeans:
+            centres = read_centres(args.kmeans)
+            utterances, frames = dump_labels(tsv, args.feat_dir, extract, centres, args.nshard, args.rank)
+        else:
+            utterances, frames = dump(tsv, args.feat_dir, extract, args.nshard, args.rank)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,8 +3,15 @@
     python manifests/kmeans.py FEAT_DIR --splits train valid --clusters 50 --dest DATA
 
 FEAT_DIR is what manifests/features.py wrote, with the same --nshard for every split. The clusters are learned on the
-first split; --percent 0.1 learns on a tenth of its utterances (all features are held in memory otherwise). The
-clusters themselves are kept in DATA/kmeans.joblib.
+first split and kept in DATA/kmeans.npy, (clusters, dim) float32. Learning holds its frames in memory twice: how much
+that is, is told, and refused above --memory; --percent 0.1 learns on a tenth of the utterances. In large:
+
+    python manifests/features.py DATA train_tenth FEAT_DIR --feature hubert --checkpoint CKPT --layer 6
+    python manifests/kmeans.py FEAT_DIR --splits train_tenth --clusters 500 --dest DATA
+    python manifests/features.py DATA train FEAT_DIR ... --kmeans DATA/kmeans.npy --nshard 8 --rank R   # 0 to 7
+    python manifests/kmeans.py FEAT_DIR --splits train --join --nshard 8 --dest DATA
+
+With --kmeans, features.py writes labels, and no features at all; --join puts the shards' in the manifest's order.
 """
 
 import argparse
@@ -13,11 +20,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from typing import List, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import fairseq
+import joblib
+import numpy as np
 
 from distill_user_dir.audio import write_lines
+from distill_user_dir.manifest import read_manifest
 
 SCRIPTS = os.path.join(os.path.dirname(fairseq.__file__), "examples", "hubert", "simple_kmeans")
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -37,6 +47,62 @@ def run_script(name: str, arguments: Sequence[str], threads: int) -> None:
     subprocess.run(command, env=environment, check=True)
 
 
+def learn(feat_dir: str, split: str, nshard: int, clusters: int, seed: int, percent: float, threads: int) -> np.ndarray:
+    """-> (clusters, dim) float32, by fairseq's learn_kmeans.py. CalledProcessError if it fails."""
+    with tempfile.TemporaryDirectory(prefix="kmeans-", dir=feat_dir) as folder:
+        model = os.path.join(folder, "kmeans.joblib")
+        learning = [feat_dir, split, str(nshard), model, str(clusters), "--seed", str(seed), "--percent", str(percent)]
+        run_script("learn_kmeans.py", learning, threads)
+        return joblib.load(model).cluster_centers_.astype(np.float32)
+
+
+def check_memory(feat_dir: str, split: str, lengths: Sequence[Sequence[int]], percent: float, memory: float) -> None:
+    """Tells what learning will hold; ValueError where it is more than `memory` gigabytes."""
+    dim = np.load(os.path.join(feat_dir, f"{split}_0_{len(lengths)}.npy"), mmap_mode="r").shape[1]
+    frames = sum(sum(shard) for shard in lengths) * (percent if percent >= 0 else 1)
+    needed = 2 * frames * dim * 4 / 1e9  # the shards' samples, and all of them in one piece
+    print(f"learning on about {frames:.0f} frames of {dim}: {needed:.3g} GB", flush=True)
+    if needed > memory:
+        share = memory / needed * (percent if percent >= 0 else 1)
+        raise ValueError(
+            f"{feat_dir}: learning would hold {needed:.3g} GB, and --memory is {memory:g}: learn on a part of the "
+            f"utterances (--percent {share:.2g}), or allow more"
+        )
+
+
+def read_centres(path: str) -> np.ndarray:
+    """(clusters, dim) float32; ValueError where the file has anything else."""
+    try:
+        centres = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: no cluster centres ({error}); make them with manifests/kmeans.py") from None
+    if not isinstance(centres, np.ndarray) or centres.ndim != 2 or centres.dtype != np.float32 or not len(centres):
+        raise ValueError(f"{path}: no (clusters, dim) float32 array; make it with manifests/kmeans.py")
+    return centres
+
+
+def nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(T, dim), (clusters, dim) -> (T,) int: the centre of least distance; the first of several."""
+    return ((centres**2).sum(1) - 2 * frames @ centres.T).argmin(1)
+
+
+def label_line(frames: np.ndarray, centres: np.ndarray) -> str:
+    return " ".join(map(str, nearest(frames, centres).tolist()))
+
+
+def dump_labels(feat_dir: str, split: str, nshard: int, rank: int, centres: np.ndarray, lengths: Sequence[int]) -> None:
+    """Writes FEAT_DIR/{split}_{rank}_{nshard}.km; features are read an utterance at a time."""
+    stem = os.path.join(feat_dir, f"{split}_{rank}_{nshard}")
+    features = np.load(f"{stem}.npy", mmap_mode="r")
+    if features.ndim != 2 or len(features) != sum(lengths) or features.shape[1] != centres.shape[1]:
+        raise ValueError(
+            f"{stem}.npy: {features.shape}, expected ({sum(lengths)}, {centres.shape[1]}) by its .len and the centres; "
+            "make the features anew"
+        )
+    ends = np.cumsum(lengths)
+    write_lines(f"{stem}.km", [label_line(features[end - n : end], centres) for n, end in zip(lengths, ends)])
+
+
 def read_lengths(feat_dir: str, split: str, nshard: int) -> List[List[int]]:
     """The frames of each utterance, for each shard; ValueError if a shard's files are not there."""
     shards = []
@@ -51,62 +117,82 @@ def read_lengths(feat_dir: str, split: str, nshard: int) -> List[List[int]]:
     return shards
 
 
-def join_labels(folder: str, split: str, shards: Sequence[Sequence[int]]) -> List[str]:
-    """The label lines of all shards in order; ValueError where they are not one label a frame."""
+def join_labels(folder: str, split: str, nshard: int, lengths: Optional[Sequence[Sequence[int]]] = None) -> List[str]:
+    """The label lines of all shards in order; ValueError where one is missing, or is not one label a frame."""
     lines: List[str] = []
-    for rank, lengths in enumerate(shards):
-        path = os.path.join(folder, f"{split}_{rank}_{len(shards)}.km")
+    for rank in range(nshard):
+        path = os.path.join(folder, f"{split}_{rank}_{nshard}.km")
+        if not os.path.isfile(path):
+            raise ValueError(f"{path}: no such file; make it with --nshard {nshard} --rank {rank}")
         with open(path, encoding="utf-8") as stream:
             of_shard = stream.read().splitlines()
         found = [len(line.split()) for line in of_shard]
-        if found != list(lengths):
+        if lengths is not None and found != list(lengths[rank]):
             counts = f"{len(found)} lines with {sum(found)} labels"
-            wanted = f"{len(lengths)} utterances with {sum(lengths)} frames"
+            wanted = f"{len(lengths[rank])} utterances with {sum(lengths[rank])} frames"
             raise ValueError(f"{path}: {counts} for {wanted}; make the features anew")
         lines.extend(of_shard)
     return lines
 
 
-def label(
-    feat_dir: str,
-    splits: Sequence[str],
-    clusters: int,
-    dest: str,
-    nshard: int = 1,
-    seed: int = 0,
-    percent: float = -1,
-    threads: Optional[int] = None,
-) -> None:
-    """Learns `clusters` clusters on the first split and labels them all; writes `{split}.km` and `dict.km.txt`.
-
-    percent: the share of the utterances to learn on, from 0 to 1, or -1 for all of them. ValueError where features
-    are missing, CalledProcessError where a script of fairseq's fails.
-    """
-    lengths = {split: read_lengths(feat_dir, split, nshard) for split in splits}
-    threads = threads or default_threads()
-    os.makedirs(dest, exist_ok=True)
-    model = os.path.join(dest, "kmeans.joblib")
-    learning = [feat_dir, splits[0], str(nshard), model, str(clusters), "--seed", str(seed), "--percent", str(percent)]
-    run_script("learn_kmeans.py", learning, threads)
-    with tempfile.TemporaryDirectory(prefix="labels-", dir=dest) as folder:
-        for split in splits:
-            for rank in range(nshard):
-                run_script("dump_km_label.py", [feat_dir, split, model, str(nshard), str(rank), folder], threads)
-        joined = {split: join_labels(folder, split, lengths[split]) for split in splits}
+def write_joined(folder: str, dest: str, splits: Sequence[str], nshard: int, clusters: int) -> None:
+    """{split}.km, in the order of the manifests, and dict.km.txt."""
+    joined = {split: join_labels(folder, split, nshard) for split in splits}
+    for split, lines in joined.items():
+        tsv = os.path.join(dest, f"{split}.tsv")
+        if os.path.isfile(tsv) and len(read_manifest(tsv).names) != len(lines):
+            count = len(read_manifest(tsv).names)
+            raise ValueError(f"{folder}: labels of {len(lines)} utterances, and {tsv} has {count}; make them anew")
     for split, lines in joined.items():
         write_lines(os.path.join(dest, f"{split}.km"), lines)
     write_lines(os.path.join(dest, "dict.km.txt"), [f"{cluster} 1" for cluster in range(clusters)])
+
+
+class Learning(NamedTuple):
+    """percent: the share of the utterances to learn on, from 0 to 1, or -1 for all; memory: gigabytes at most."""
+
+    clusters: int
+    seed: int = 0
+    percent: float = -1
+    memory: float = 16.0
+    threads: Optional[int] = None
+
+
+def label(feat_dir: str, splits: Sequence[str], dest: str, nshard: int, learning: Optional[Learning]) -> None:
+    """Labels all splits with the clusters learned on the first, or, without `learning`, with DEST/kmeans.npy.
+
+    ValueError where features are missing, CalledProcessError where a script of fairseq's fails.
+    """
+    lengths = {split: read_lengths(feat_dir, split, nshard) for split in splits}
+    path = os.path.join(dest, "kmeans.npy")
+    if learning is not None:
+        check_memory(feat_dir, splits[0], lengths[splits[0]], learning.percent, learning.memory)
+        threads = learning.threads or default_threads()
+        centres = learn(feat_dir, splits[0], nshard, learning.clusters, learning.seed, learning.percent, threads)
+        os.makedirs(dest, exist_ok=True)
+        with open(f"{path}.tmp", "wb") as stream:
+            np.save(stream, centres)
+        os.replace(f"{path}.tmp", path)
+    centres = read_centres(path)
+    for split in splits:
+        for rank in range(nshard):
+            dump_labels(feat_dir, split, nshard, rank, centres, lengths[split][rank])
+    write_joined(feat_dir, dest, splits, nshard, len(centres))
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("feat_dir", metavar="FEAT_DIR", help="folder of the features")
     parser.add_argument("--splits", nargs="+", default=["train", "valid"], help="to label; learns on the first")
-    parser.add_argument("--clusters", type=int, required=True, help="HuBERT Base: 100 on MFCC, 500 on its own layers")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--clusters", type=int, help="learn so many; HuBERT Base: 100 on MFCC, 500 on its own layers")
+    what.add_argument("--known", action="store_true", help="learn none: label with DATA/kmeans.npy")
+    what.add_argument("--join", action="store_true", help="only join the labels that features.py --kmeans wrote")
     parser.add_argument("--dest", default=".", metavar="DATA", help="folder of the labels (default: this one)")
     parser.add_argument("--nshard", type=int, default=1, help="shards of the features (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the clustering (default 0)")
     parser.add_argument("--percent", type=float, default=-1, help="share to learn on, 0 to 1 (default -1: all)")
+    parser.add_argument("--memory", type=float, default=16.0, metavar="GB", help="that learning may hold (16)")
     parser.add_argument("--threads", type=int, help="default: the cores of this process, 8 at most")
     return parser
 
@@ -114,7 +200,12 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     try:
-        label(args.feat_dir, args.splits, args.clusters, args.dest, args.nshard, args.seed, args.percent, args.threads)
+        if args.join:
+            centres = read_centres(os.path.join(args.dest, "kmeans.npy"))
+            write_joined(args.feat_dir, args.dest, args.splits, args.nshard, len(centres))
+        else:
+            learning = Learning(args.clusters, args.seed, args.percent, args.memory, args.threads)
+            label(args.feat_dir, args.splits, args.dest, args.nshard, None if args.known else learning)
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,10 @@
+import shutil
+
+import joblib
 import numpy as np
 import pytest
 
-from manifests import kmeans
+from manifests import features, kmeans
 
 DIM, CLUSTERS = 8, 4
 
@@ -36,9 +39,9 @@ def test_labels_follow_the_points_over_shards_and_splits(tmp_path, capfd):
     assert len(pairs) == CLUSTERS and {label for _, label in pairs} == set(range(CLUSTERS))
     # as `for x in $(seq 0 $((n_clusters - 1))); do echo "$x 1"; done` writes it
     assert (dest / "dict.km.txt").read_bytes() == b"0 1\n1 1\n2 1\n3 1\n"
-    assert sorted(path.name for path in dest.iterdir()) == ["dict.km.txt", "kmeans.joblib", "train.km", "valid.km"]
+    assert sorted(path.name for path in dest.iterdir()) == ["dict.km.txt", "kmeans.npy", "train.km", "valid.km"]
     told = [line for line in capfd.readouterr().out.splitlines() if "simple_kmeans" in line]
-    assert [line.split()[1].rsplit("/", 1)[1] for line in told] == ["learn_kmeans.py"] + ["dump_km_label.py"] * 4
+    assert [line.split()[1].rsplit("/", 1)[1] for line in told] == ["learn_kmeans.py"]
 
 
 def test_missing_features_are_named(tmp_path, capsys):
@@ -60,6 +63,61 @@ def test_a_script_that_fails_ends_with_an_error(tmp_path, capfd):
 def test_labels_must_match_the_frames(tmp_path):
     (tmp_path / "train_0_2.km").write_text("1 2 3\n4\n")
     (tmp_path / "train_1_2.km").write_text("5 6\n")
-    assert kmeans.join_labels(str(tmp_path), "train", [[3, 1], [2]]) == ["1 2 3", "4", "5 6"]
+    assert kmeans.join_labels(str(tmp_path), "train", 2, [[3, 1], [2]]) == ["1 2 3", "4", "5 6"]
     with pytest.raises(ValueError, match="train_1_2.km: 1 lines with 2 labels for 1 utterances with 3 frames"):
-        kmeans.join_labels(str(tmp_path), "train", [[3, 1], [3]])
+        kmeans.join_labels(str(tmp_path), "train", 2, [[3, 1], [3]])
+    with pytest.raises(ValueError, match="train_2_3.km: no such file; make it with --nshard 3 --rank 2"):
+        for rank in range(2):
+            (tmp_path / f"train_{rank}_3.km").write_text("1\n")
+        kmeans.join_labels(str(tmp_path), "train", 3)
+
+
+def test_the_same_labels_as_fairseqs(tmp_path, example):
+    feat = tmp_path / "feat"
+    write_features(feat, "train", 1, [30, 41, 25], seed=0)
+    example("hubert/simple_kmeans/learn_kmeans.py", feat, "train", 1, tmp_path / "model", CLUSTERS)
+    example("hubert/simple_kmeans/dump_km_label.py", feat, "train", tmp_path / "model", 1, 0, tmp_path / "theirs")
+    np.save(str(tmp_path / "kmeans.npy"), joblib.load(str(tmp_path / "model")).cluster_centers_.astype(np.float32))
+    assert kmeans.main([str(feat), "--splits", "train", "--known", "--dest", str(tmp_path)]) == 0
+    assert (tmp_path / "train.km").read_bytes() == (tmp_path / "theirs" / "train_0_1.km").read_bytes()
+
+
+def test_more_than_the_memory_is_refused(tmp_path, capsys):
+    write_features(tmp_path / "feat", "train", 1, [1000], seed=0)
+    arguments = [str(tmp_path / "feat"), "--splits", "train", "--clusters", "4", "--dest", str(tmp_path / "data")]
+    assert kmeans.main([*arguments, "--memory", "0.00001"]) == 1
+    assert "would hold 6.4e-05 GB, and --memory is 1e-05: learn on a part of the" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"no array", b"", np.zeros(3, dtype=np.float32)])
+def test_centres_that_are_none_are_refused(tmp_path, capsys, content):
+    path = tmp_path / "kmeans.npy"
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(str(path), content)
+    write_features(tmp_path / "feat", "train", 1, [10], seed=0)
+    assert kmeans.main([str(tmp_path / "feat"), "--splits", "train", "--known", "--dest", str(tmp_path)]) == 1
+    assert f"{path}: no " in capsys.readouterr().err
+    array = np.array([[open]], dtype=object)
+    np.save(str(path), array, allow_pickle=True)
+    with pytest.raises(ValueError, match="no cluster centres"):
+        kmeans.read_centres(str(path))
+
+
+def test_labels_by_shard_are_those_in_one_piece(tmp_path, corpus, checkpoints):
+    """From audio to labels: through features, and without them, in one shard and in three."""
+    feat, data = tmp_path / "feat", tmp_path / "data"
+    shutil.copytree(str(corpus), str(data), ignore=shutil.ignore_patterns("*.km*"))
+    hubert = ["--feature", "hubert", "--checkpoint", checkpoints("tiny"), "--layer", "2"]
+    start = [str(data), "train", str(feat), *hubert]
+    assert features.main(start) == 0
+    arguments = [str(feat), "--splits", "train", "--dest", str(data)]
+    assert kmeans.main([*arguments, "--clusters", "8", "--threads", "1"]) == 0
+    expected = (data / "train.km").read_bytes()
+    assert len(set(expected.split())) > 3
+    for nshard in ("1", "3"):
+        for rank in range(int(nshard)):
+            shard = ["--nshard", nshard, "--rank", str(rank)]
+            assert features.main([*start, "--kmeans", str(data / "kmeans.npy"), *shard]) == 0
+        (data / "train.km").unlink()
+        assert kmeans.main([*arguments, "--join", "--nshard", nshard]) == 0
+        assert (data / "train.km").read_bytes() == expected
+    assert features.main([str(data), "train", str(feat), "--kmeans", str(data / "kmeans.npy")]) == 1  # of MFCC
