@@ -117,7 +117,13 @@ class Processor(infer.InferenceProcessor):
     """fairseq's, which also keeps what it scored, and fails on less than the whole manifest."""
 
     def __init__(self, cfg: DictConfig):
-        super().__init__(cfg)
+        try:
+            super().__init__(cfg)
+        except RuntimeError as error:
+            if cfg.decoding.type != "kenlm" or " threw " not in str(error):
+                raise
+            reason = str(error).strip().split("\n")[-1]
+            raise ValueError(f"{cfg.decoding.lmpath}: KenLM cannot read it ({reason})") from None
         self.dataset = self.task.dataset(cfg.dataset.gen_subset)
         manifest = read_manifest(f"{self.task.cfg.data}/{cfg.dataset.gen_subset}.tsv")
         self.manifest, self.expected = manifest.path, utterance_ids(manifest.names)

@@ -12,7 +12,7 @@ import glob
 import os
 import random
 import sys
-from typing import List
+from typing import List, Optional
 
 from distill_user_dir.audio import write_lines
 from distill_user_dir.manifest import check_labels, read_manifest
@@ -45,7 +45,7 @@ def subset(data: str, split: str, name: str, utterances: int, seed: int = 1) -> 
     return written
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", help="folder of the manifests")
     parser.add_argument("split", metavar="SPLIT", help="to take from")
@@ -54,16 +54,18 @@ def main() -> None:
     size.add_argument("--utterances", type=int, metavar="N", help="how many")
     size.add_argument("--share", type=float, metavar="P", help="how many, as a share from 0 to 1")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (1)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         data = os.path.normpath(args.data)
         total = len(read_manifest(f"{data}/{args.split}.tsv").names)
         count = args.utterances if args.share is None else round(args.share * total)
         written = subset(data, args.split, args.name, count, args.seed)
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        print(error, file=sys.stderr)
+        return 1
     print(f"{count} of {total} utterances: {', '.join(written)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

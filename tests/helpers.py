@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from fairseq import checkpoint_utils
 from fairseq.data.dictionary import Dictionary
 from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
@@ -260,4 +261,5 @@ def finetune_overrides(start, data, save_dir, **more):
 def train(folder, name, overrides):
     """What `train_command` does, in this process."""
     HydraConfig.instance().cfg = None  # of a decode that ran in this process; fairseq would log by it
+    vars(checkpoint_utils.save_checkpoint).clear()  # the best so far, of a training that ran in this process
     hydra_train._hydra_main(recipe(folder, name, *listed(overrides), defaults=False))

@@ -1,4 +1,4 @@
-"""A model that reads letters off the amplitude of the audio, so that every output of a decode is known by hand."""
+"""A model that reads letters off the amplitude of the audio, and language models, so that decodes are known by hand."""
 
 from dataclasses import dataclass
 
@@ -66,3 +66,12 @@ def save_checkpoint(path, model, weights):
     state = {"args": None, "cfg": cfg, "model": weights, "task_state": {"target_dictionary": LETTERS}}
     history = [{"optimizer_name": "FairseqAdam", "lr_scheduler_state": {}, "num_updates": 1}]
     torch.save(dict(state, optimizer_history=history, extra_state={}), str(path))
+
+
+def write_arpa(path, words, pairs):
+    """A bigram language model: logarithms to base 10 by word, and by pair of words."""
+    lines = ["\\data\\", f"ngram 1={len(words) + 3}", f"ngram 2={len(pairs)}", "", "\\1-grams:"]
+    lines += ["-9\t<unk>\t0", "0\t<s>\t0", "-1\t</s>"] + [f"{score}\t{word}\t0" for word, score in words.items()]
+    lines += ["", "\\2-grams:"] + [f"{score}\t{first} {second}" for (first, second), score in pairs.items()]
+    path.write_text("\n".join(lines + ["", "\\end\\", ""]))
+    return path

@@ -16,7 +16,7 @@ from distill_user_dir import infer, tune
 from distill_user_dir.word_times import WordTime, word_times
 from manifests import lexicon
 from tests.helpers import RECIPES, dictionary, struct
-from tests.letter_model import LETTERS, save_checkpoint, write_split
+from tests.letter_model import LETTERS, save_checkpoint, write_arpa, write_split
 
 # What a language model has to know: (path, reference, what the audio says)
 UTTERANCES = [
@@ -30,21 +30,12 @@ WORDS.update({"NO": -1.0, "NONO": -1.0, "TIN": -3.0, "TINTIN": -1.0})
 PAIRS = {("THE", "HAT"): -0.5, ("THE", "HIT"): -1.5, ("RED", "HAT"): -1.0, ("RED", "HEN"): -1.4, ("NO", "NO"): -0.5}
 
 
-def write_arpa(path, words=None, pairs=None):
-    words, pairs = words or WORDS, pairs or PAIRS
-    lines = ["\\data\\", f"ngram 1={len(words) + 3}", f"ngram 2={len(pairs)}", "", "\\1-grams:"]
-    lines += ["-9\t<unk>\t0", "0\t<s>\t0", "-1\t</s>"] + [f"{score}\t{word}\t0" for word, score in words.items()]
-    lines += ["", "\\2-grams:"] + [f"{score}\t{first} {second}" for (first, second), score in pairs.items()]
-    path.write_text("\n".join(lines + ["", "\\end\\", ""]))
-    return path
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_split(folder, "dev", UTTERANCES)
     save_checkpoint(folder / "letters.pt", {"_name": "letters_for_test"}, {"gain": torch.tensor(64.0)})
-    arpa = write_arpa(folder / "lm.arpa")
+    arpa = write_arpa(folder / "lm.arpa", WORDS, PAIRS)
     assert lexicon.main([f"{folder}/dict.ltr.txt", "--arpa", str(arpa), "--dest", f"{folder}/lexicon.txt"]) == 0
     return folder
 
@@ -134,6 +125,7 @@ def test_the_grid_in_several_processes_and_its_edges(command, tmp_path):
     [
         (infer.main, {"decoding__lexicon": "/none.txt"}, "decoding.lexicon=/none.txt: no such file"),
         (infer.main, {"decoding__lmpath": "/none.arpa"}, "decoding.lmpath=/none.arpa: no such file"),
+        (infer.main, {"decoding__lmpath": "{data}/lexicon.txt"}, "lexicon.txt: KenLM cannot read it ("),
         (infer.main, {"decoding__lexicon": "{data}/foreign.txt"}, "foreign.txt:2: ZOO is spelled with Z, which "),
         (infer.main, {"decoding__lexicon": "{data}/bare.txt"}, "bare.txt:1: THE has no spelling"),
         (infer.main, {"decoding__lexicon": "{data}/empty.txt"}, "empty.txt: an empty lexicon"),

@@ -1,0 +1,155 @@
+"""recipes/README.md from top to bottom: each of its commands as written, on a LibriSpeech of some seconds.
+
+Only what a machine without a GPU and without a day needs is added: gpus=cpu, common.cpu=true, numbers of updates.
+"""
+
+import importlib
+import json
+import os
+import re
+import shlex
+import sys
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hydra.core.global_hydra import GlobalHydra
+
+from distill_user_dir import infer, results, tune
+from manifests import synthetic
+from tests.helpers import RECIPES, ROOT, train, write_hubert
+from tests.letter_model import write_arpa
+
+MODULES = {"distill_user_dir.infer": infer.main, "distill_user_dir.tune": tune.main}
+SPLITS = {"train-clean-100": 60, "train-clean-360": 2, "train-other-500": 2, "dev-other": 3, "test-other": 3}
+LIGHT = {f"1h/{fold}/clean": 1 for fold in range(6)}
+LIGHT["9h/other"] = 1
+
+
+def commands(path):
+    """Every line of the bash blocks, continued lines joined."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+class Speech:
+    """Spoken digits, a few seconds each."""
+
+    def __init__(self, espeak):
+        self.espeak = espeak
+        self.stock = iter(synthetic.utterances(synthetic.Settings(train=110), "train"))
+
+    def next(self):
+        utterance = next(self.stock)
+        return utterance.words, synthetic.waveform(utterance, None, self.espeak)
+
+
+def write_libri(root, folders, speech):
+    """SPEAKER/CHAPTER/ID.flac and SPEAKER-CHAPTER.trans.txt below each folder, as LibriSpeech and Libri-light are."""
+    for number, (folder, count) in enumerate(folders.items(), start=100):
+        chapter = root / folder / str(number) / "7"
+        chapter.mkdir(parents=True)
+        for i in range(count):
+            words, samples = speech.next()
+            name = f"{number}-7-{i:04d}"
+            soundfile.write(str(chapter / f"{name}.flac"), samples, 16000, "PCM_16")
+            with open(str(chapter / f"{number}-7.trans.txt"), "a") as stream:
+                stream.write(f"{name} {words}\n")
+
+
+def write_own(folder, speech):
+    """train.csv, valid.csv and test.csv with 22,050 Hz audio and texts as people write them."""
+    folder.mkdir()
+    for split, count in (("train", 6), ("valid", 2), ("test", 2)):
+        rows = ["path,text"]
+        for i in range(count):
+            words, samples = speech.next()
+            soundfile.write(str(folder / f"{split}{i}.wav"), np.repeat(samples, 2)[: 2 * len(samples)], 32000, "PCM_16")
+            rows.append(f'{split}{i}.wav,"{words.capitalize()}."')
+        (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """What the README's first commands name, by variable."""
+    folder = tmp_path_factory.mktemp("walk")
+    with synthetic.Espeak() as espeak:
+        speech = Speech(espeak)
+        write_libri(folder / "LibriSpeech", SPLITS, speech)
+        write_libri(folder / "light", LIGHT, speech)
+        write_own(folder / "own", speech)
+    write_arpa(folder / "4-gram.arpa", dict.fromkeys(synthetic.DIGITS, -1.0), {("ONE", "TWO"): -0.5})
+    write_hubert(folder / "hubert.pt", "base", sets=(500,))
+    names = {"LIBRISPEECH": "LibriSpeech", "LIGHT": "light", "LM": "4-gram.arpa", "TEACHER": "hubert.pt", "OWN": "own"}
+    return {**{key: folder / name for key, name in names.items()}, "DATA": folder / "data", "OUT": folder / "out"}
+
+
+def overrides(words):
+    """Of a training: the device, and how long it is."""
+    given = {"gpus": "cpu", "optimization.max_update": 1, "dataset.validate_after_updates": 0}
+    given.update({"dataset.num_workers": 0, "checkpoint.save_interval_updates": 1})
+    if "frontend=fbank" in words:
+        given.update({"optimization.max_update": 2, "criterion.frontend_updates": 1})
+    if words[words.index("--config-name") + 1].startswith("librispeech") and "recipes/distill" in " ".join(words):
+        given.update({"lr_scheduler.warmup_updates": 0, "dataset.batch_size": 2})
+    given["hydra.run.dir"] = next(word for word in words if word.startswith("checkpoint.save_dir=")).split("=")[1]
+    return given
+
+
+def run(line, monkeypatch):
+    """One command of the README, in this process -> its status."""
+    words = [part for word in shlex.split(os.path.expandvars(line)) for part in (sorted(glob(word)) or [word])]
+    if words[0] == "fairseq-hydra-train":
+        folder, name = Path(words[2]), words[4]
+        assert words[1] == "--config-dir" and folder.parent == RECIPES and words[3] == "--config-name"
+        given = dict(word.split("=", 1) for word in words[5:])
+        extra = {key: value for key, value in overrides(words).items() if not key.startswith("hydra.")}
+        train(folder.name, name, {**given, **extra})
+        return 0
+    GlobalHydra.instance().clear()
+    if words[:2] == ["python", "-m"] and words[2] in MODULES:
+        extra = ["common.cpu=true", "dataset.num_workers=0"]
+        monkeypatch.setattr(sys, "argv", [*words[2:], *extra])
+        MODULES[words[2]]()
+        return 0
+    if words[:3] == ["python", "-m", "distill_user_dir.results"]:
+        return results.main(words[3:])
+    assert words[0] == "python" and words[1].startswith("manifests/")
+    return importlib.import_module(words[1][:-3].replace("/", ".")).main(words[2:])
+
+
+def test_every_command_runs_and_ends_in_a_table(places, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for key, value in {**places, "HERE": ROOT, "USER_DIR": ROOT / "distill_user_dir"}.items():
+        monkeypatch.setenv(key, str(value))
+    lines = commands(RECIPES / "README.md")
+    assert len(lines) > 25 and {line.split()[0] for line in lines} == {"export", "python", "fairseq-hydra-train"}
+    assert not {name for line in lines for name in re.findall(r"\$(\w+)", line)} - {*places, "HERE", "USER_DIR", "PWD"}
+    for line in lines:
+        if not line.startswith("export "):
+            assert run(line, monkeypatch) == 0, line
+    table = capsys.readouterr().out.splitlines()[-7:]
+    assert table[0].split()[:2] == ["WER", "%"]
+    assert [line.split()[0] for line in table[1:]] == [
+        "deep_thin/4-gram-test-other",
+        "deep_thin/viterbi-test-other",
+        "kmeans_10m/4-gram-test-other",
+        "teacher/viterbi-test-other",
+        "tiny/4-gram-test",
+        "tiny/viterbi-test",
+    ]
+    check_round_trip(places)
+
+
+def check_round_trip(places):
+    """Reference words are the transcripts to the character, from letters and from sentencepiece's units alike."""
+    for folder, data, split in (
+        ("deep_thin/viterbi-test-other", places["DATA"], "test-other"),
+        ("tiny/viterbi-test", places["OWN"] / "data", "test"),
+    ):
+        decoded = places["OUT"] / "decode" / folder
+        rows = [line.split("\t") for line in (decoded / "utterances.tsv").read_text().splitlines()[1:]]
+        assert [row[5] for row in rows] == (data / f"{split}.wrd").read_text().splitlines()
+        assert json.loads((decoded / "wer.json").read_text())["utterances_scored"] == len(rows)
