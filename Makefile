@@ -33,6 +33,7 @@ bench: install
 	$(BIN)/python benchmarks/truncated_teacher.py
 	$(BIN)/python benchmarks/discriminative_loss.py
 	$(BIN)/python benchmarks/fbank_student.py
+	$(BIN)/python benchmarks/large_manifest.py
 
 clean:
 	rm -rf $(VENV) out

@@ -6,6 +6,7 @@ Only what a machine without a GPU and without a day needs is added: gpus=cpu, co
 import importlib
 import json
 import os
+import random
 import re
 import shlex
 import sys
@@ -59,15 +60,21 @@ def write_libri(root, folders, speech):
                 stream.write(f"{name} {words}\n")
 
 
+def sentence(rng):
+    """Words of as many parts as sentencepiece needs to find 100 units."""
+    parts = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
+    return " ".join("".join(rng.choice(parts) for _ in range(rng.randint(1, 3))) for _ in range(6))
+
+
 def write_own(folder, speech):
-    """train.csv, valid.csv and test.csv with 22,050 Hz audio and texts as people write them."""
+    """train.csv, valid.csv and test.csv with 32 kHz audio, and texts as people write them."""
     folder.mkdir()
-    for split, count in (("train", 6), ("valid", 2), ("test", 2)):
+    rng = random.Random(1)
+    for split, count in (("train", 12), ("valid", 2), ("test", 2)):
         rows = ["path,text"]
         for i in range(count):
-            words, samples = speech.next()
-            soundfile.write(str(folder / f"{split}{i}.wav"), np.repeat(samples, 2)[: 2 * len(samples)], 32000, "PCM_16")
-            rows.append(f'{split}{i}.wav,"{words.capitalize()}."')
+            soundfile.write(str(folder / f"{split}{i}.wav"), np.repeat(speech.next()[1], 2), 32000, "PCM_16")
+            rows.append(f'{split}{i}.wav,"{sentence(rng).capitalize()}, {sentence(rng)}."')
         (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
 
 
