@@ -1,4 +1,4 @@
-"""fairseq's HubertDataset, which crops the same way after a resume."""
+"""fairseq's HubertDataset, which crops the same way after a resume, and reads labels in any script."""
 
 from typing import Any, Dict, List
 
@@ -16,6 +16,17 @@ class DistillationDataset(HubertDataset):
         super().__init__(manifest_path, **kwargs)
         self.seed = seed
         self.epoch = 1
+
+    def get_label(self, index: int, label_idx: int) -> Any:
+        """An utterance's labels, as its label processor gives them.
+
+        fairseq seeks by bytes and reads as many characters: after the first that is not ASCII, others' labels too.
+        """
+        start, end = self.label_offsets_list[label_idx][index]
+        with open(self.label_paths[label_idx], "rb") as stream:
+            stream.seek(start)
+            line = stream.read(end - start).decode("utf-8")
+        return self.label_processors[label_idx](line)
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

@@ -16,11 +16,11 @@ import csv
 import json
 import os
 import sys
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from distill_user_dir.audio import write_lines
 from manifests import items
-from manifests.letters import Transcript, read_transcripts
+from manifests.letters import read_files
 from manifests.resample import resample_all
 from manifests.tsv import find
 
@@ -76,12 +76,7 @@ def read_table(path: str, columns: Sequence[str], audio: Optional[str]) -> Tuple
 def read_folder(folder: str, transcripts: Optional[str], exts: Sequence[str]) -> Tuple[List[items.Item], List[str]]:
     """A folder of audio, with one file of transcripts or with *.trans.txt in it -> items by path, and what is wrong."""
     errors: List[str] = []
-    known: Dict[str, Transcript] = {}
-    for path in [transcripts] if transcripts else find(folder, ["trans.txt"]):
-        for key, transcript in read_transcripts(path, errors).items():
-            if key in known:
-                errors.append(f"{transcript.place}: {key} is at {known[key].place} too; remove one")
-            known.setdefault(key, transcript)
+    known = read_files([transcripts] if transcripts else find(folder, ["trans.txt"]), errors)
     paths = [os.path.abspath(path) for path in find(folder, exts)]
     if not paths:
         raise ValueError(f"{folder}: no files *.{{{','.join(exts)}}}; name another folder, or --ext")

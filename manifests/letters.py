@@ -45,6 +45,17 @@ def read_transcripts(path: str, errors: List[str]) -> Dict[str, Transcript]:
     return transcripts
 
 
+def read_files(paths: Sequence[str], errors: List[str]) -> Dict[str, Transcript]:
+    """Several files of them -> the transcripts by ID; an ID that comes twice, in whichever files, goes to `errors`."""
+    merged: Dict[str, Transcript] = {}
+    for path in paths:
+        for key, transcript in read_transcripts(path, errors).items():
+            if key in merged:
+                errors.append(f"{transcript.place}: {key} is at {merged[key].place} too; remove one")
+            merged.setdefault(key, transcript)
+    return merged
+
+
 class _Transcripts:
     """The transcripts of one file, or of the `*.trans.txt` beside the audio, read once a folder."""
 
@@ -58,13 +69,7 @@ class _Transcripts:
         source = os.path.join(folder, "*.trans.txt") if self.path is None else self.path
         if source not in self.by_source:
             files = sorted(glob.glob(os.path.join(glob.escape(folder), "*.trans.txt")))
-            merged: Dict[str, Transcript] = {}
-            for path in files if self.path is None else [self.path]:
-                for key, transcript in read_transcripts(path, self.errors).items():
-                    if key in merged:
-                        self.errors.append(f"{transcript.place}: {key} is at {merged[key].place} too; remove one")
-                    merged.setdefault(key, transcript)
-            self.by_source[source] = merged
+            self.by_source[source] = read_files(files if self.path is None else [self.path], self.errors)
         return source, self.by_source[source]
 
 

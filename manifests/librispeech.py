@@ -19,7 +19,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from distill_user_dir.audio import write_lines
 from manifests import items
-from manifests.letters import Transcript, read_transcripts
+from manifests.letters import read_files
 from manifests.tsv import find
 
 # utterances of each split, as LibriSpeech is published
@@ -71,12 +71,7 @@ def limited(root: str, fold: int) -> List[Split]:
 def read_folder(folder: str, spare: bool) -> Tuple[List[items.Item], List[str]]:
     """The audio below a folder with its *.trans.txt -> items in the order of their paths, and what is wrong."""
     errors: List[str] = []
-    transcripts: Dict[str, Transcript] = {}
-    for path in find(folder, ["trans.txt"]):
-        for key, transcript in read_transcripts(path, errors).items():
-            if key in transcripts:
-                errors.append(f"{transcript.place}: {key} is at {transcripts[key].place} too; remove one")
-            transcripts.setdefault(key, transcript)
+    transcripts = read_files(find(folder, ["trans.txt"]), errors)
     paths = find(folder, ["flac"])
     if spare:
         heard = {items.stem(path) for path in paths}

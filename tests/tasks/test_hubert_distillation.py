@@ -236,3 +236,17 @@ def test_stages_with_flat_gradients_are_refused():
     optimizer = SimpleNamespace(has_flat_params=True)
     with pytest.raises(ValueError, match="needs common.fp16_no_flatten_grads=true"):
         HubertDistillationTask.enter_stage(SimpleNamespace(stage=None), None, 5, optimizer, 4)
+
+
+def test_labels_are_read_in_any_script(data):
+    """Sentencepiece's units and most of the world's letters are more than a byte each."""
+    lines = ["\u2581\u00c9T\u00c9 S", "S \u65e5\u672c \u2581\u00c9T\u00c9", "S"]
+    (data / "train.spm").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    units = ["\u2581\u00c9T\u00c9", "S", "\u65e5\u672c"]
+    (data / "dict.spm.txt").write_text("".join(f"{unit} 1\n" for unit in units), encoding="utf-8")
+    cfg = recipe("finetune", "laptop", "units=sentencepiece", f"task.data={data}", "model.w2v_path=x")
+    task = HubertDistillationTask(cfg.task)
+    task.load_dataset("train")
+    found = [task.target_dictionary.string(task.dataset("train").get_label(i, 0)) for i in range(3)]
+    by_name = dict(zip(task.dataset("train").audio_names, found))
+    assert [by_name[f"train/{i:03d}.wav"] for i in range(3)] == lines
