@@ -12,9 +12,9 @@ Around them: checkpoints.py (safe loading), pretrained.py (a model from its chec
 clusters.py (a HuBERT's clusters), needs.py (what the losses need of teacher and data), stages.py (of a front-end
 distillation), initialisation.py (student from teacher or student), dataset.py, manifest.py, audio.py and
 frame_labels.py (data, k-means labels and their checks), conv_layers.py and padding.py (frames and masks), modules/
-(networks), infer.py, infer_config.py and wer.py (decoding), lexicon.py, fairseq_lm.py, word_times.py and tune.py (with
-a language model), results.py (the table of several decodes), student.py (use from Python), slim.py (small checkpoints),
-profile.py and measure.py (sizes, speed, memory), compat.py (what differs between fairseq versions).
+(networks), infer.py, infer_config.py and wer.py (decoding), lexicon.py, fairseq_lm.py, held_units.py, word_times.py and
+tune.py (with a language model), results.py (the table of several decodes), student.py (use from Python), slim.py (small
+checkpoints), profile.py and measure.py (sizes, speed, memory), compat.py (what differs between fairseq versions).
 """
 
 from distill_user_dir import compat  # noqa: F401  (first: it makes torch.load safe)

@@ -42,6 +42,7 @@ from omegaconf import MISSING, DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_user_dir.audio import write_lines
+from distill_user_dir.held_units import hear_held_units
 from distill_user_dir.infer_config import prepare
 from distill_user_dir.manifest import read_manifest
 from distill_user_dir.wer import (
@@ -131,6 +132,8 @@ class Processor(infer.InferenceProcessor):
         self.ids = [ids[name] for name in self.dataset.audio_names]
         self.scored: List[Scored] = []
         self.latest: List[List[Dict[str, Any]]] = []  # of a batch, each utterance's n best; fairseq uses the first
+        if cfg.decoding.type != "viterbi" and cfg.common_eval.post_process == "sentencepiece":
+            hear_held_units(self.generator)
         generate = self.generator.generate
 
         def keep(*args: Any, **kwargs: Any) -> List[List[Dict[str, Any]]]:

@@ -1,10 +1,18 @@
 """Units learned and applied: what they say is what was written, to the character."""
 
+import importlib
+
 import pytest
+import torch
 from fairseq.data.data_utils import post_process
 from fairseq.data.dictionary import Dictionary
+from omegaconf import OmegaConf
 
+from distill_user_dir import infer  # noqa: F401  (fairseq's examples can be imported after it)
+from distill_user_dir.held_units import hear_held_units
+from distill_user_dir.word_times import word_times
 from manifests import lexicon, sentencepieces
+from tests.letter_model import write_arpa
 
 TEXT = ["THE CAT SAT ON THE MAT", "IT'S A DOG AND A CAT", "NO NO NO", "SEVEN SHEEP SLEEP ON THE MAT", "A HAT"]
 
@@ -75,4 +83,28 @@ def test_a_lexicon_in_these_units(data):
     assert lexicon.main([str(data / "dict.spm.txt"), "--dest", str(data / "lexicon.txt"), *arguments]) == 0
     lines = [line.split("\t") for line in (data / "lexicon.txt").read_text().splitlines()]
     assert [post_process(spelling, "sentencepiece") for _, spelling in lines] == [word for word, _ in lines]
-    assert len(lines) == len({word for line in TEXT for word in line.split()})
+    assert [word for word, _ in lines] == sorted({word for line in TEXT for word in line.split()})
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_a_search_hears_units_however_long_they_last(data, frames):
+    """As Viterbi does; flashlight by itself would hear a word's last unit for one frame only."""
+    assert run(data, "--learn", "train", "--size", 24) == 0
+    arguments = ["--sentencepiece", str(data / "spm.model"), "--words", str(data / "train.wrd")]
+    assert lexicon.main([str(data / "dict.spm.txt"), "--dest", str(data / "lexicon.txt"), *arguments]) == 0
+    words = {word: -1.0 for line in TEXT for word in line.split()}
+    flashlight = importlib.import_module("examples.speech_recognition.new.decoders.flashlight_decoder")
+    cfg = OmegaConf.structured(flashlight.FlashlightDecoderConfig)
+    cfg.lmpath, cfg.lexicon = str(write_arpa(data / "lm.arpa", words, {("THE", "CAT"): -1.0})), f"{data}/lexicon.txt"
+    cfg.lmweight, cfg.wordscore = 0.1, 0.0
+    units = Dictionary.load(str(data / "dict.spm.txt"))
+    decoder = flashlight.KenLMDecoder(cfg, units)
+    hear_held_units(decoder)
+    for line, spelled in zip(TEXT, (data / "train.spm").read_text().splitlines()):
+        path = [index for unit in spelled.split() for index in [units.index(unit)] * frames + [0]]
+        emissions = torch.nn.functional.one_hot(torch.tensor(path), len(units)).float()[None] * 10
+        (best,) = decoder.decode(emissions)[0]
+        assert best["words"] == line.split()
+        times = word_times(best["words"], [units[token] for token in best["tokens"].tolist()], best["timesteps"])
+        starts = [i * (frames + 1) for i, unit in enumerate(spelled.split()) if unit.startswith("\u2581")]
+        assert [time.start for time in times] == starts
