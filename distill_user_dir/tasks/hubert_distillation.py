@@ -106,9 +106,9 @@ class HubertDistillationTask(HubertPretrainingTask):
         return student
 
     def build_beside_teacher(self, cfg: Any, needs: Needs) -> StudentHubert:
-        path = self.cfg.teacher_path
-        if OmegaConf.is_missing(self.cfg, "teacher_path") or not path:
+        if OmegaConf.is_missing(self.cfg, "teacher_path") or not self.cfg.teacher_path:
             raise ValueError("task.teacher_path is not set: name the checkpoint of the HuBERT to distil")
+        path = self.cfg.teacher_path
         checkpoint = hubert_in(path)
         whole = build_hubert(checkpoint, valid_statistics=self.cfg.teacher_valid_statistics)
         if needs.frontend and whole.is_fbank:
