@@ -14,7 +14,8 @@ distillation), initialisation.py (student from teacher or student), dataset.py, 
 frame_labels.py (data, k-means labels and their checks), conv_layers.py and padding.py (frames and masks), modules/
 (networks), infer.py, infer_config.py and wer.py (decoding), lexicon.py, fairseq_lm.py, held_units.py, word_times.py and
 tune.py (with a language model), results.py (the table of several decodes), student.py (use from Python), slim.py (small
-checkpoints), profile.py and measure.py (sizes, speed, memory), compat.py (what differs between fairseq versions).
+checkpoints), train.py and survival.py (fairseq-hydra-train for long runs), files.py (written whole or not at all),
+profile.py and measure.py (sizes, speed, memory), compat.py (what differs between fairseq versions).
 """
 
 from distill_user_dir import compat  # noqa: F401  (first: it makes torch.load safe)

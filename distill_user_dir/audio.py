@@ -1,12 +1,10 @@
-"""Audio files as the manifests see them: their headers are checked once, before training meets them.
-
-The lists that fairseq reads (`{split}.tsv`) are read and written here too.
-"""
+"""Audio files as the manifests see them: their headers are checked once, before training meets them."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import List, Optional, Sequence, Tuple
 
+import numpy as np
 import soundfile
 import tqdm
 
@@ -53,6 +51,18 @@ def check_whole(path: str, samples: int) -> None:
         )
 
 
+def check_samples(path: str, samples: np.ndarray, expected: int) -> None:
+    """(N,) float samples as they were read; AudioError unless they are `expected` many, and all numbers."""
+    if len(samples) != expected:
+        raise AudioError(
+            f"{path}: {len(samples)} samples read, {expected} in the manifest; fetch the file again, or make the "
+            "manifest anew"
+        )
+    if not np.isfinite(samples).all():
+        bad = np.flatnonzero(~np.isfinite(samples))
+        raise AudioError(f"{path}: {len(bad)} samples are not finite, the first is number {bad[0]}; fetch it again")
+
+
 def _length_or_error(path: str, sample_rate: int, min_samples: int, whole: bool) -> Tuple[int, Optional[str]]:
     try:
         samples = num_samples(path, sample_rate, min_samples)
@@ -80,11 +90,3 @@ def scan(
         bar = tqdm.tqdm(found, total=len(paths), desc="audio", unit="file", disable=not progress)
         results = list(bar)
     return [length for length, _ in results], [error for _, error in results if error is not None]
-
-
-def write_lines(path: str, lines: Sequence[str]) -> None:
-    """Writes one string a line, UTF-8; the file is there whole or, if this is interrupted, as it was before."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(f"{line}\n" for line in lines)
-    os.replace(temporary, path)

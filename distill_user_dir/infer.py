@@ -41,7 +41,7 @@ from fairseq.dataclass import FairseqDataclass, configs
 from omegaconf import MISSING, DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_lines
 from distill_user_dir.held_units import hear_held_units
 from distill_user_dir.infer_config import prepare
 from distill_user_dir.manifest import read_manifest

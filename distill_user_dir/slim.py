@@ -10,6 +10,7 @@ import os
 import torch
 
 from distill_user_dir.checkpoints import hubert_in, load
+from distill_user_dir.files import replacing
 
 KEEP = ("args", "cfg", "model", "task_state", "optimizer_history")
 
@@ -25,8 +26,8 @@ def slim(source: str, target: str, half: bool = False) -> int:
     kept["extra_state"] = {"train_iterator": state.get("extra_state", {}).get("train_iterator")}
     if half:
         kept["model"] = {k: v.half() if v.is_floating_point() else v for k, v in kept["model"].items()}
-    torch.save(kept, target + ".tmp")
-    os.replace(target + ".tmp", target)
+    with replacing(target) as temporary:
+        torch.save(kept, temporary)
     return os.path.getsize(target)
 
 

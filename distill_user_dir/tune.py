@@ -25,7 +25,7 @@ from fairseq import utils
 from omegaconf import DictConfig, OmegaConf
 
 from distill_user_dir import infer
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_lines
 from distill_user_dir.wer import check_complete, count_errors
 
 

@@ -16,9 +16,9 @@ import csv
 import json
 import os
 import sys
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_lines
 from manifests import items
 from manifests.letters import read_files
 from manifests.resample import resample_all
@@ -84,32 +84,18 @@ def read_folder(folder: str, transcripts: Optional[str], exts: Sequence[str]) ->
     return found, errors + alone
 
 
-class Options(NamedTuple):
-    """resample: folder of audio that is written anew; whole: decode all audio; workers: threads that read it."""
-
-    dict_path: Optional[str] = None
-    resample: Optional[str] = None
-    skip_bad: bool = False
-    whole: bool = False
-    workers: int = 8
-    progress: bool = True
-
-
 def prepare(
-    listed: Sequence[items.Item], wrong: Sequence[str], dest: str, name: str, text: items.Text, options: Options
+    listed: Sequence[items.Item], wrong: Sequence[str], dest: str, name: str, text: items.Text, options: items.Options
 ) -> str:
     """Writes the split `name` of the items; `wrong`: what their reader refused. Returns a line about it.
 
     ValueError with all that is wrong, before a manifest is written, unless options.skip_bad.
     """
-    total, errors = len(listed) + len(wrong), list(wrong)
-    if options.resample:
-        listed, refused = resample_all(listed, options.resample, options.workers, options.progress)
-        errors += refused
-    found = items.check(listed, text, options.workers, options.whole, options.progress)
-    items.settle(errors + found.errors, total, options.skip_bad)
+    total = len(listed) + len(wrong)
+    found = items.check(listed, text, options)
+    items.settle([*wrong, *found.errors], total, options.skip_bad)
     path, symbols = items.symbols_for(dest, options.dict_path, found.items)
-    found = items.known_letters(found, path, symbols, options.skip_bad, total)
+    found = items.known_letters(found, path, symbols, options.skip_bad)
     if not found.items:
         raise ValueError(f"{name}: none of {total} utterances can be used")
     folders = {os.path.dirname(item.path) for item in found.items}
@@ -123,7 +109,6 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="SOURCE", help="folder with audio, or .csv, .jsonl or .json (an object a line)"
     )
-    parser.add_argument("--dest", default=".", metavar="DATA", help="folder of the manifests (default: this one)")
     parser.add_argument("--name", default="train", help="split to write (default train)")
     parser.add_argument(
         "--transcripts", metavar="FILE", help="of a folder: `ID WORDS` lines (default: its *.trans.txt)"
@@ -134,24 +119,23 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--upper", action="store_true", help="make the words upper-case")
     parser.add_argument("--remove", default="", metavar="CHARS", help="characters to take out of transcripts")
     parser.add_argument("--characters", default="", metavar="CHARS", help="the only ones allowed (default: any)")
-    parser.add_argument("--dict", metavar="FILE", help="dictionary to keep to (default: DATA's, or a new one)")
     parser.add_argument("--resample", metavar="DIR", help="write audio of other rates or channels there, 16 kHz mono")
-    parser.add_argument("--decode", action="store_true", help="decode all audio, to find files that are cut")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out what is wrong, name and count it")
-    parser.add_argument("--workers", type=int, default=8, help="threads that read audio (8)")
+    items.Options.add_to(parser)
     return parser
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     text = items.Text(args.upper, args.remove, args.characters)
-    options = Options(args.dict, args.resample, args.skip_bad, args.decode, args.workers)
     try:
         if os.path.isdir(args.source):
             listed, wrong = read_folder(args.source, args.transcripts, args.ext)
         else:
             listed, wrong = read_table(args.source, args.columns, args.audio)
-        print(prepare(listed, wrong, args.dest, args.name, text, options))
+        if args.resample:
+            listed, refused = resample_all(listed, args.resample, args.workers, progress=True)
+            wrong = wrong + refused
+        print(prepare(listed, wrong, args.dest, args.name, text, items.Options.of(args)))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -22,6 +22,7 @@ import torch
 import tqdm
 
 from distill_user_dir.audio import SAMPLE_RATE
+from distill_user_dir.files import write_bytes
 from distill_user_dir.manifest import read_manifest
 from distill_user_dir.modules.fbank import KaldiFbank
 
@@ -105,9 +106,7 @@ def write_stats(tsv: str, dest: str, options: Dict[str, Any], workers: int = 1, 
             "frames: there is nothing to normalise (silence, or audio of a lower rate?)"
         )
     content = {"mean": found.mean.tolist(), "std": std.tolist(), "frames": found.frames, "options": fbank.options}
-    with open(f"{dest}.tmp", "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-    os.replace(f"{dest}.tmp", dest)
+    write_bytes(dest, json.dumps(content, indent=1).encode())
     return found
 
 

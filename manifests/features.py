@@ -13,7 +13,7 @@ One utterance is in memory at a time.
 import argparse
 import os
 import sys
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import kaldi_native_fbank
 import numpy as np
@@ -21,7 +21,8 @@ import soundfile
 import tqdm
 from npy_append_array import NpyAppendArray
 
-from distill_user_dir.audio import SAMPLE_RATE, num_samples
+from distill_user_dir.audio import SAMPLE_RATE, check_samples, num_samples
+from distill_user_dir.files import replacing
 from distill_user_dir.manifest import read_manifest
 from manifests.kmeans import label_line, read_centres
 
@@ -86,12 +87,27 @@ def shard_of(total: int, nshard: int, rank: int) -> Tuple[int, int]:
 
 def read_samples(path: str, expected: int) -> np.ndarray:
     """(N,) float32 in [-1, 1]; ValueError if the file is not what the manifest says."""
-    frames = num_samples(path, SAMPLE_RATE, min_samples=400)
+    num_samples(path, SAMPLE_RATE, min_samples=400)
     samples, _ = soundfile.read(path, dtype="float32")
-    if not len(samples) == frames == expected:
-        found = f"{len(samples)} samples read, {frames} in its header, {expected} in the manifest"
-        raise ValueError(f"{path}: {found}; replace it, or make the manifest anew")
+    check_samples(path, samples, expected)
     return samples
+
+
+class Shard(NamedTuple):
+    """Paths of a shard's audio, with the samples that the manifest says."""
+
+    entries: List[Tuple[str, int]]
+
+    @classmethod
+    def of(cls, tsv: str, nshard: int, rank: int) -> "Shard":
+        manifest = read_manifest(tsv)
+        start, end = shard_of(len(manifest.names), nshard, rank)
+        paths = [os.path.join(manifest.root, name) for name in manifest.names[start:end]]
+        return cls(list(zip(paths, manifest.sizes[start:end])))
+
+    def features(self, extract: Callable[[np.ndarray], np.ndarray], progress: bool) -> Iterator[np.ndarray]:
+        for path, size in tqdm.tqdm(self.entries, desc="features", unit="utterance", disable=not progress):
+            yield extract(read_samples(path, size))
 
 
 def dump(
@@ -103,23 +119,19 @@ def dump(
     progress: bool = True,
 ) -> Tuple[int, int]:
     """Writes a shard's features -> utterances and frames. Files of an interrupted call end in .tmp."""
-    manifest = read_manifest(tsv)
-    entries = list(zip(manifest.names, manifest.sizes))
-    start, end = shard_of(len(entries), nshard, rank)
-    stem = stem_of(tsv, feat_dir, nshard, rank)
+    stem, shard = stem_of(tsv, feat_dir, nshard, rank), Shard.of(tsv, nshard, rank)
     for leftover in (f"{stem}.len", f"{stem}.npy", f"{stem}.npy.tmp"):  # an old .len must not meet a new .npy
         if os.path.exists(leftover):
             os.remove(leftover)
     total = 0
     with NpyAppendArray(f"{stem}.npy.tmp") as array, open(f"{stem}.len.tmp", "w", encoding="utf-8") as lengths:
-        for name, frames in tqdm.tqdm(entries[start:end], desc="features", unit="utterance", disable=not progress):
-            features = extract(read_samples(os.path.join(manifest.root, name), frames))
+        for features in shard.features(extract, progress):
             array.append(np.ascontiguousarray(features, dtype=np.float32))
             lengths.write(f"{len(features)}\n")
             total += len(features)
     os.replace(f"{stem}.npy.tmp", f"{stem}.npy")
     os.replace(f"{stem}.len.tmp", f"{stem}.len")
-    return end - start, total
+    return len(shard.entries), total
 
 
 def stem_of(tsv: str, feat_dir: str, nshard: int, rank: int) -> str:
@@ -138,21 +150,16 @@ def dump_labels(
     progress: bool = True,
 ) -> Tuple[int, int]:
     """Writes a shard's labels -> utterances and frames; ValueError unless features and centres have one size."""
-    manifest = read_manifest(tsv)
-    start, end = shard_of(len(manifest.names), nshard, rank)
-    stem, total = stem_of(tsv, feat_dir, nshard, rank), 0
-    entries = list(zip(manifest.names, manifest.sizes))[start:end]
-    with open(f"{stem}.km.tmp", "w", encoding="utf-8") as labels:
-        for name, frames in tqdm.tqdm(entries, desc="labels", unit="utterance", disable=not progress):
-            features = extract(read_samples(os.path.join(manifest.root, name), frames))
+    stem, shard, total = stem_of(tsv, feat_dir, nshard, rank), Shard.of(tsv, nshard, rank), 0
+    with replacing(f"{stem}.km") as temporary, open(temporary, "w", encoding="utf-8") as labels:
+        for features in shard.features(extract, progress):
             if features.shape[1] != centres.shape[1]:
                 raise ValueError(
                     f"features of {features.shape[1]}, clusters of {centres.shape[1]}: name the same layer"
                 )
             labels.write(label_line(features, centres) + "\n")
             total += len(features)
-    os.replace(f"{stem}.km.tmp", f"{stem}.km")
-    return len(entries), total
+    return len(shard.entries), total
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -3,13 +3,37 @@
 What corpus.py and librispeech.py have in common: {name}.tsv, {name}.ltr, {name}.wrd and dict.ltr.txt.
 """
 
+import argparse
 import os
 import sys
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from distill_user_dir.audio import SAMPLE_RATE, scan, write_lines
-from manifests.letters import WORD_END, Transcript, check_letters, dictionary, letters, read_lines
+from distill_user_dir.audio import SAMPLE_RATE, scan
+from distill_user_dir.files import write_lines
+from manifests.letters import WORD_END, Transcript, dictionary, letters, read_lines, unknown_letters
 from manifests.tsv import MIN_SAMPLES
+
+
+class Options(NamedTuple):
+    """dict_path: a dictionary to keep to; whole: decode all audio; workers: threads that read it."""
+
+    dict_path: Optional[str] = None
+    skip_bad: bool = False
+    whole: bool = False
+    workers: int = 8
+    progress: bool = True
+
+    @staticmethod
+    def add_to(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--dest", default=".", metavar="DATA", help="folder of the manifests (default: this one)")
+        parser.add_argument("--dict", metavar="FILE", help="dictionary to keep to (default: DATA's, or a new one)")
+        parser.add_argument("--decode", action="store_true", help="decode all audio, to find files that are cut")
+        parser.add_argument("--skip-bad", action="store_true", help="leave out what is wrong, name and count it")
+        parser.add_argument("--workers", type=int, default=8, help="threads that read audio (8)")
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Options":
+        return cls(args.dict, args.skip_bad, args.decode, args.workers)
 
 
 class Item(NamedTuple):
@@ -72,7 +96,7 @@ class Checked(NamedTuple):
     errors: List[str]
 
 
-def check(items: Sequence[Item], text: Text, workers: int = 8, whole: bool = False, progress: bool = True) -> Checked:
+def check(items: Sequence[Item], text: Text, options: Options) -> Checked:
     """Looks at words and audio of every item, the audio in parallel."""
     errors, spoken = [], []
     for item in items:
@@ -81,7 +105,9 @@ def check(items: Sequence[Item], text: Text, workers: int = 8, whole: bool = Fal
             error = f"{item.path!r}: a tab or a line break in its name; rename it"
         errors += [] if error is None else [error]
         spoken += [changed] if error is None else []
-    lengths, refused = scan([i.path for i in spoken], SAMPLE_RATE, MIN_SAMPLES, workers, progress, whole)
+    lengths, refused = scan(
+        [item.path for item in spoken], SAMPLE_RATE, MIN_SAMPLES, options.workers, options.progress, options.whole
+    )
     kept = [(item, length) for item, length in zip(spoken, lengths) if length]
     return Checked([item for item, _ in kept], [length for _, length in kept], errors + refused)
 
@@ -110,17 +136,12 @@ def symbols_for(dest: str, dict_path: Optional[str], training: Sequence[Item]) -
     return (dict_path or own), lines
 
 
-def known_letters(found: Checked, path: str, lines: Sequence[str], skip_bad: bool, total: int) -> Checked:
+def known_letters(found: Checked, path: str, lines: Sequence[str], skip_bad: bool) -> Checked:
     """Without the items that have letters outside the dictionary; ValueError unless `skip_bad` where there are any."""
-    errors, kept = [], []
-    for item, size in zip(found.items, found.sizes):
-        try:
-            check_letters([Transcript(item.words, item.place)], path, lines)
-            kept.append((item, size))
-        except ValueError as error:
-            errors.append(str(error).split("\n")[0])
-    settle(errors, total, skip_bad)
-    return Checked([item for item, _ in kept], [size for _, size in kept], found.errors + errors)
+    errors = unknown_letters(found.items, path, lines)
+    settle(list(errors.values()), len(found.items), skip_bad)
+    kept = [i for i in range(len(found.items)) if i not in errors]
+    return found._replace(items=[found.items[i] for i in kept], sizes=[found.sizes[i] for i in kept])
 
 
 def write(items: Sequence[Item], sizes: Sequence[int], root: str, dest: str, name: str) -> None:

@@ -14,12 +14,11 @@ import dataclasses
 import glob
 import os
 import sys
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_lines
 from distill_user_dir.manifest import read_manifest
-
-WORD_END = "|"
+from distill_user_dir.word_times import WORD_END
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,16 +116,16 @@ def read_lines(path: str) -> List[str]:
         return stream.read().rstrip("\n").split("\n")
 
 
-def check_letters(transcripts: Sequence[Transcript], dict_path: str, lines: Sequence[str]) -> None:
-    """ValueError with a line for each transcript that has a letter which the dictionary lacks."""
+def unknown_letters(transcripts: Sequence[Any], dict_path: str, lines: Sequence[str]) -> Dict[int, str]:
+    """For each transcript (or item) that has a letter which the dictionary lacks, its index and a line about it."""
     known = {line.rsplit(" ", 1)[0] for line in lines}
-    errors = []
-    for transcript in transcripts:
+    errors = {}
+    for index, transcript in enumerate(transcripts):
         unknown = sorted(set(letters(transcript.words)) - known)
         if unknown:
-            errors.append(f"{transcript.place}: {' '.join(unknown)} not in {dict_path}; --upper, or another dictionary")
-    if errors:
-        raise ValueError("\n".join([*errors, f"{len(errors)} errors, nothing written"]))
+            told = " ".join(unknown)
+            errors[index] = f"{transcript.place}: {told} not in {dict_path}; --upper, or another dictionary"
+    return errors
 
 
 def write_labels(
@@ -142,7 +141,9 @@ def write_labels(
     own_dict = os.path.join(output_dir, "dict.ltr.txt")
     if dict_path is not None:
         symbols = read_lines(dict_path)
-        check_letters(found, dict_path, symbols)
+        errors = list(unknown_letters(found, dict_path, symbols).values())
+        if errors:
+            raise ValueError("\n".join([*errors, f"{len(errors)} errors, nothing written"]))
     else:
         symbols = dictionary(found)
         dict_path = own_dict

@@ -16,7 +16,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import sentencepiece
 
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_lines
 from distill_user_dir.lexicon import read_units
 from manifests.letters import letters
 

@@ -17,7 +17,7 @@ import os
 import sys
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_lines
 from manifests import items
 from manifests.letters import read_files
 from manifests.tsv import find
@@ -80,16 +80,6 @@ def read_folder(folder: str, spare: bool) -> Tuple[List[items.Item], List[str]]:
     return found, errors + alone
 
 
-class Options(NamedTuple):
-    """dict_path: a dictionary to keep to; whole: decode all audio; workers: threads that read it."""
-
-    dict_path: Optional[str] = None
-    skip_bad: bool = False
-    whole: bool = False
-    workers: int = 8
-    progress: bool = True
-
-
 def joined(parts: Sequence[items.Checked]) -> items.Checked:
     """One after another."""
     whole = items.Checked([], [], [])
@@ -99,7 +89,7 @@ def joined(parts: Sequence[items.Checked]) -> items.Checked:
     return whole
 
 
-def read_all(splits: Sequence[Split], options: Options) -> Dict[str, items.Checked]:
+def read_all(splits: Sequence[Split], options: items.Options) -> Dict[str, items.Checked]:
     """The utterances of each split that can be used; ValueError with all that cannot, unless options.skip_bad."""
     folders: Dict[str, items.Checked] = {}  # one of Libri-light is in several splits
     found, total = {}, 0
@@ -108,7 +98,7 @@ def read_all(splits: Sequence[Split], options: Options) -> Dict[str, items.Check
         for path in paths:
             if path not in folders:
                 listed, alone = read_folder(path, split.spare)
-                checked = items.check(listed, items.Text(), options.workers, options.whole, options.progress)
+                checked = items.check(listed, items.Text(), options)
                 folders[path] = checked._replace(errors=alone + checked.errors)
                 total += len(listed) + len(alone)
         found[split.name] = joined([folders[path] for path in paths])
@@ -116,7 +106,7 @@ def read_all(splits: Sequence[Split], options: Options) -> Dict[str, items.Check
     return found
 
 
-def prepare(splits: Sequence[Split], dest: str, options: Options, join: Optional[str] = None) -> List[str]:
+def prepare(splits: Sequence[Split], dest: str, options: items.Options, join: Optional[str] = None) -> List[str]:
     """Writes the splits, and LibriSpeech's training ones as `join` too; returns a line about each.
 
     ValueError with all that is wrong, before anything is written, unless options.skip_bad.
@@ -133,7 +123,7 @@ def prepare(splits: Sequence[Split], dest: str, options: Options, join: Optional
         dest, options.dict_path, [item for name in training for item in found[name].items]
     )
     for name, part in found.items():
-        found[name] = items.known_letters(part, path, symbols, options.skip_bad, len(part.items))
+        found[name] = items.known_letters(part, path, symbols, options.skip_bad)
         if not found[name].items:
             raise ValueError(f"{roots[name]}: {name} has no utterance that can be used")
     told = []
@@ -149,17 +139,13 @@ def prepare(splits: Sequence[Split], dest: str, options: Options, join: Optional
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", metavar="LIBRISPEECH", help="folder of train-clean-100 and the others")
-    parser.add_argument("--dest", default=".", metavar="DATA", help="folder of the manifests (default: this one)")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: every one that is there")
     parser.add_argument("--join", metavar="NAME", help="one more split of all training splits, e.g. train_960")
     parser.add_argument("--limited", metavar="DIR", help="Libri-light's librispeech_finetuning, to be written too")
     parser.add_argument(
         "--fold", type=int, default=0, choices=range(6), help="which 10 minutes of Libri-light's hour (0)"
     )
-    parser.add_argument("--dict", metavar="FILE", help="dictionary to keep to (default: DATA's, or a new one)")
-    parser.add_argument("--decode", action="store_true", help="decode all audio, to find files that are cut")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out what is wrong, name and count it")
-    parser.add_argument("--workers", type=int, default=8, help="threads that read audio (8)")
+    items.Options.add_to(parser)
     return parser
 
 
@@ -168,8 +154,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         splits = splits_of(os.path.abspath(args.root), args.splits)
         splits += limited(os.path.abspath(args.limited), args.fold) if args.limited else []
-        options = Options(args.dict, args.skip_bad, args.decode, args.workers)
-        told = prepare(splits, args.dest, options, args.join)
+        told = prepare(splits, args.dest, items.Options.of(args), args.join)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from typing import Dict, List, Optional, Sequence
 import sentencepiece
 from fairseq.data.data_utils import post_process
 
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_bytes, write_lines
 
 
 def learn(texts: Sequence[str], size: int, kind: str) -> bytes:
@@ -90,9 +90,7 @@ def write_units(data: str, splits: Sequence[str], learned: Optional[str], size: 
     if learned:
         counts = collections.Counter(unit for line in encoded[learned] for unit in line)
         write_lines(os.path.join(data, "dict.spm.txt"), [f"{unit} {counts[unit]}" for unit in known])
-        with open(f"{path}.tmp", "wb") as stream:
-            stream.write(model)
-        os.replace(f"{path}.tmp", path)
+        write_bytes(path, model)
     ratios = {}
     for split, lines in encoded.items():
         write_lines(os.path.join(data, f"{split}.spm"), [" ".join(line) for line in lines])

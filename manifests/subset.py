@@ -14,7 +14,7 @@ import random
 import sys
 from typing import List, Optional
 
-from distill_user_dir.audio import write_lines
+from distill_user_dir.files import write_lines
 from distill_user_dir.manifest import check_labels, read_manifest
 
 

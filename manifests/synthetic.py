@@ -24,6 +24,8 @@ import soundfile
 import tqdm
 from scipy.signal import lfilter, resample_poly
 
+from distill_user_dir.files import write_bytes, write_lines
+
 SAMPLE_RATE = 16000
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
 VARIANTS = tuple(f"m{i}" for i in range(1, 9)) + tuple(f"f{i}" for i in range(1, 6))
@@ -190,12 +192,6 @@ def waveform(utterance: Utterance, snr: Optional[Tuple[float, float]], espeak: E
     return samples * (rng.uniform(0.2, 0.8) / np.abs(samples).max())
 
 
-def _write_text(path: str, text: str) -> None:
-    with open(f"{path}.tmp", "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.replace(f"{path}.tmp", path)
-
-
 def _write_audio(path: str, samples: np.ndarray) -> None:
     soundfile.write(f"{path}.tmp", samples, SAMPLE_RATE, "PCM_16", format=path.rpartition(".")[2].upper())
     os.replace(f"{path}.tmp", path)
@@ -222,7 +218,7 @@ def synthesise(folder: str, settings: Settings, progress: bool = True) -> int:
         return 0
     os.makedirs(folder, exist_ok=True)
     state = os.path.join(folder, "settings.json")
-    _write_text(state, json.dumps({**wanted, "complete": False}, indent=1))
+    write_bytes(state, json.dumps({**wanted, "complete": False}, indent=1).encode())
     everything = {split: utterances(settings, split) for split in ("train", "valid", "test")}
     todo = [item for items in everything.values() for item in items]
     todo = [item for item in todo if not os.path.exists(os.path.join(folder, item.path))]
@@ -233,8 +229,8 @@ def synthesise(folder: str, settings: Settings, progress: bool = True) -> int:
             _write_audio(path, waveform(item, settings.snr, espeak))
     for split, items in everything.items():
         if items:
-            _write_text(os.path.join(folder, f"{split}.trans.txt"), "".join(f"{i.id} {i.words}\n" for i in items))
-    _write_text(state, json.dumps({**wanted, "complete": True}, indent=1))
+            write_lines(os.path.join(folder, f"{split}.trans.txt"), [f"{i.id} {i.words}" for i in items])
+    write_bytes(state, json.dumps({**wanted, "complete": True}, indent=1).encode())
     return len(todo)
 
 

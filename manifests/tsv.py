@@ -15,7 +15,8 @@ import random
 import sys
 from typing import Dict, List, Optional, Sequence
 
-from distill_user_dir.audio import SAMPLE_RATE, scan, write_lines
+from distill_user_dir.audio import SAMPLE_RATE, scan
+from distill_user_dir.files import write_lines
 
 MIN_SAMPLES = 400  # the receptive field of one frame
 

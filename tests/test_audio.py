@@ -58,10 +58,3 @@ def test_scan_keeps_order(tmp_path):
     lengths, errors = audio.scan(paths, 16000, 400, workers=4, progress=False)
     assert lengths == [0, *range(500, 520), 0]
     assert [error.split(": ")[0] for error in errors] == bad
-
-
-def test_written_lines(tmp_path):
-    path = tmp_path / "train.tsv"
-    audio.write_lines(str(path), ["/data", "a b/c.flac\t400"])
-    assert path.read_bytes() == b"/data\na b/c.flac\t400\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["train.tsv"]

@@ -2,9 +2,9 @@
 
 import json
 import logging
-import os
 from typing import Any, Dict, List, Sequence
 
+from distill_user_dir.files import write_bytes
 from distill_user_dir.student import load_student
 
 
@@ -58,8 +58,6 @@ def plot(rows: List[Dict[str, Any]], path: str) -> None:
 def write(out: str, names: Sequence[str]) -> None:
     """results.json, wer_vs_size.png, and the table on the terminal."""
     rows = read_rows(out, names)
-    with open(f"{out}/results.json.tmp", "w", encoding="utf-8") as file:
-        json.dump(rows, file, indent=2)
-    os.replace(f"{out}/results.json.tmp", f"{out}/results.json")
+    write_bytes(f"{out}/results.json", json.dumps(rows, indent=2).encode())
     plot(rows, f"{out}/wer_vs_size.png")
     print(f"\n{table(rows)}\n\n{out}/results.json\n{out}/wer_vs_size.png")

@@ -16,6 +16,7 @@ import fairseq
 import torch
 from steps import Step
 
+from distill_user_dir.files import write_bytes
 from distill_user_dir.student import load_student
 
 REFERENCE = "deep_thin-reg"
@@ -252,7 +253,5 @@ def write(plan: Any, steps: Sequence[Step]) -> None:
         ("wer_vs_labels.png", image),
         ("results.json", json.dumps(content, indent=2).encode()),
     ):
-        with open(f"{plan.out}/study/{name}.tmp", "wb") as file:
-            file.write(data)
-        os.replace(f"{plan.out}/study/{name}.tmp", f"{plan.out}/study/{name}")
+        write_bytes(f"{plan.out}/study/{name}", data)
     print(f"\n{text(lines)}\n\n{plan.out}/study/report.html")

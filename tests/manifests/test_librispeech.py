@@ -5,7 +5,7 @@ import shutil
 import pytest
 import soundfile
 
-from manifests import letters, librispeech, tsv
+from manifests import items, letters, librispeech, tsv
 from tests.manifests.conftest import write_audio
 
 TEXTS = ["THE CAT", "IT'S A DOG AND A CAT", "NO", "SEVEN SHEEP SLEEP", "ON", "A HAT"]
@@ -90,7 +90,7 @@ def test_libri_lights_transcripts_may_be_of_whole_chapters(light, tmp_path):
     path = next((light / "9h").rglob("*.trans.txt"))
     path.write_text(path.read_text() + "69-107-9999 AN UTTERANCE OF THE CHAPTER\n")
     splits = librispeech.limited(str(light), 0)
-    assert librispeech.prepare(splits, str(tmp_path / "data"), librispeech.Options(progress=False))
+    assert librispeech.prepare(splits, str(tmp_path / "data"), items.Options(progress=False))
 
 
 def test_a_dictionary_that_is_there_is_kept(tree, light, tmp_path, capsys):

@@ -1,0 +1,30 @@
+"""Files that are there whole or, if writing them was interrupted, as they were before."""
+
+import contextlib
+import os
+from typing import Iterator, Sequence
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """A path to write to, beside `path`; it takes the place of `path` once the block has ended without an error."""
+    temporary = f"{path}.tmp"
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())  # else a machine that loses power has the new name with no content
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(content)
+
+
+def write_lines(path: str, lines: Sequence[str]) -> None:
+    """Writes one string a line, UTF-8."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
