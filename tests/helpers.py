@@ -195,9 +195,11 @@ def listed(overrides):
     return [f"{key}={value}" for key, value in overrides.items()]
 
 
-def train_command(folder, name, overrides):
-    """A `fairseq-hydra-train` command line, run by this Python."""
+def train_command(folder, name, overrides, surviving=False):
+    """A `fairseq-hydra-train` command line, or one of `distill_user_dir.train`, run by this Python."""
     start = [str(Path(sys.executable).parent / "fairseq-hydra-train")]
+    if surviving:
+        start = [sys.executable, "-m", "distill_user_dir.train"]
     return start + ["--config-dir", str(RECIPES / folder), "--config-name", name] + listed(overrides)
 
 

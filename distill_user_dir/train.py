@@ -1,0 +1,30 @@
+"""fairseq-hydra-train for runs that must survive: the same options, recipes and checkpoints.
+
+    python -m distill_user_dir.train --config-dir $PWD/recipes/distill --config-name librispeech_960h ...
+
+- Killed at any moment, while it writes a checkpoint too, it loses the updates since the last save and no more: no
+  checkpoint is ever half-written, and one that is damaged all the same is set aside for the newest whole one.
+- SIGTERM (a scheduler's preemption) ends it with status 143, behind a checkpoint of the last update.
+- A checkpoint that cannot be written (a full disk) is an error with its path; those before it stay whole.
+- Several CPU processes work as GPUs do: `gpus=cpu distributed_training.distributed_world_size=2`, or under torchrun.
+- An error of ours is one line and status 1, or with HYDRA_FULL_ERROR=1 a traceback.
+
+The same command again goes on. What it changes of fairseq is in survival.py.
+"""
+
+import sys
+
+from fairseq_cli import hydra_train
+
+from distill_user_dir import survival
+
+
+def main() -> None:
+    hydra_train.pre_main = survival.main
+    hydra_train.distributed_utils.call_main = survival.call_main
+    with survival.one_line_errors():
+        hydra_train.cli_main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
