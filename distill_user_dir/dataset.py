@@ -1,21 +1,67 @@
-"""fairseq's HubertDataset, which crops the same way after a resume, and reads labels in any script."""
+"""fairseq's HubertDataset, which crops the same way after a resume, reads labels in any script, and outlives files."""
 
+import logging
+import os
 from typing import Any, Dict, List
 
+import torch
 from fairseq.data.audio.hubert_dataset import HubertDataset
 from fairseq.data.data_utils import numpy_seed
+
+from distill_user_dir.audio import AudioError, check_samples
+
+logger = logging.getLogger(__name__)
 
 
 class DistillationDataset(HubertDataset):
     """What fairseq's gives, with crops that depend on nothing but (seed, epoch, utterances).
 
     fairseq draws crops from a generator that is seeded once and not restored by a resume.
+
+    max_bad_share: of the utterances that may turn out unreadable, cut or not finite; these are left out of their
+    batches, with a warning, and marked in `bad`, (utterances,) bool. At 0 the first one is an AudioError.
     """
 
-    def __init__(self, manifest_path: str, seed: int, **kwargs: Any):
+    def __init__(self, manifest_path: str, seed: int, max_bad_share: float = 0.0, **kwargs: Any):
         super().__init__(manifest_path, **kwargs)
         self.seed = seed
         self.epoch = 1
+        self.max_bad_share = max_bad_share
+        self.bad = torch.zeros(len(self.sizes), dtype=torch.bool).share_memory_()  # data workers write to it
+
+    def path_of(self, index: int) -> str:
+        return os.path.join(self.audio_root, self.audio_names[index])
+
+    def get_audio(self, index: int) -> torch.Tensor:
+        """(N,) float32; AudioError where the file is not what the manifest says."""
+        path = self.path_of(index)
+        try:
+            audio = super().get_audio(index)
+        except Exception as error:  # fairseq raises a bare one for another rate, and an assertion for channels
+            reason = " ".join(str(error).split()) or "more than one channel"
+            raise AudioError(f"{path}: not readable ({reason}); replace it, or take it off the manifest") from None
+        check_samples(path, audio.numpy(), int(self.sizes[index]))
+        return audio
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        """As fairseq's; `source` is None for a file that cannot be used."""
+        try:
+            return super().__getitem__(index)
+        except AudioError as error:
+            if self.max_bad_share <= 0:
+                raise AudioError(f"{error}; or allow for bad files with task.max_bad_share") from None
+            if not self.bad[index]:
+                logger.warning(f"left out: {error}")
+            self.bad[index] = True
+            return {"id": index, "source": None}
+
+    def next_good(self, index: int) -> Dict[str, Any]:
+        """The first utterance behind this one that can be used, in the order of the manifest."""
+        for step in range(1, len(self)):
+            sample = self[(index + step) % len(self)]
+            if sample["source"] is not None:
+                return sample
+        raise AudioError(f"{self.path_of(index)}: neither this nor any other file of its manifest can be read")
 
     def get_label(self, index: int, label_idx: int) -> Any:
         """An utterance's labels, as its label processor gives them.
@@ -37,7 +83,12 @@ class DistillationDataset(HubertDataset):
 
         The audio is float64, since fairseq's trainer casts all float32 of a sample to half precision where it trains
         in it, and a log-mel of half-precision audio is off by up to 2. The values are float32's.
+
+        A batch of which nothing can be used has another utterance: fairseq takes an empty one at the end of an update
+        for no frames at all, and then does not divide by those of the batches before it.
         """
+        if samples and all(sample["source"] is None for sample in samples):
+            samples = [self.next_good(samples[-1]["id"])]
         with numpy_seed(self.seed, self.epoch, *(sample["id"] for sample in samples)):
             batch = super().collater(samples)
         if batch:

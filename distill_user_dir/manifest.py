@@ -1,11 +1,14 @@
 """fairseq's manifests (`{split}.tsv`) and what can be wrong with the files that they name."""
 
+import logging
 import os
 from typing import List, NamedTuple, Optional
 
 from fairseq.data.audio.audio_utils import parse_path
 
 from distill_user_dir.audio import scan
+
+logger = logging.getLogger(__name__)
 
 
 class Manifest(NamedTuple):
@@ -57,8 +60,11 @@ def check_kept(manifest: Manifest, min_size: int, max_size: Optional[int]) -> No
         )
 
 
-def check_audio(manifest: Manifest, sample_rate: int) -> None:
-    """Opens every file of the manifest: there, readable, right rate, and as long as the manifest says."""
+def check_audio(manifest: Manifest, sample_rate: int, max_bad_share: float = 0.0) -> None:
+    """Opens every file of the manifest: there, readable, right rate, and as long as the manifest says.
+
+    ValueError where more than a share `max_bad_share` of them is not; those that are allowed for are warned of.
+    """
     lines = [i for i, name in enumerate(manifest.names) if not parse_path(os.path.join(manifest.root, name))[1]]
     paths = [os.path.join(manifest.root, manifest.names[i]) for i in lines]
     lengths, errors = scan(paths, sample_rate, 1, progress=False)
@@ -68,9 +74,11 @@ def check_audio(manifest: Manifest, sample_rate: int) -> None:
                 f"{manifest.path}:{i + 2}: {manifest.names[i]} has {length} samples, the manifest says "
                 f"{manifest.sizes[i]}; run manifests/tsv.py again"
             )
-    if errors:
+    if len(errors) > max_bad_share * len(manifest.names):
         more = f" (and {len(errors) - 1} more files)" if len(errors) > 1 else ""
         raise ValueError(f"{manifest.path}: {errors[0]}{more}")
+    for error in errors:
+        logger.warning(f"will be left out: {error}")
 
 
 def check_labels(manifest: Manifest, label_path: str) -> None:

@@ -13,6 +13,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
 from omegaconf import II, OmegaConf, open_dict
 
+from distill_user_dir.bad_data import BadFiles, not_finite
 from distill_user_dir.checkpoints import hubert_in
 from distill_user_dir.clusters import Clusters, clusters_in
 from distill_user_dir.criterions.distillation import FRONTS, UNJUDGED, DistillationCriterion
@@ -50,6 +51,13 @@ class HubertDistillationConfig(HubertPretrainingConfig):
         default=True,
         metadata={"help": "open every audio file of the manifests before training starts"},
     )
+    max_bad_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the utterances whose files may be missing, cut or not finite; they are left out, named "
+            "and counted. 0: the first one ends the run"
+        },
+    )
     persistent_workers: bool = field(
         default=False,
         metadata={"help": "keep data workers over epochs; they would go on with the crops of the first epoch"},
@@ -60,6 +68,7 @@ class HubertDistillationConfig(HubertPretrainingConfig):
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    save_dir: str = II("checkpoint.save_dir")
 
 
 @register_task("hubert_distillation", dataclass=HubertDistillationConfig)
@@ -76,6 +85,7 @@ class HubertDistillationTask(HubertPretrainingTask):
         super().__init__(cfg)
         self.teacher: Optional[Teacher] = None
         self.stage: Optional[int] = None  # of the last update of this process
+        self.bad_files = BadFiles(cfg.max_bad_share, self.datasets)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
         if cfg._name == "student_hubert" and not from_checkpoint:
@@ -156,7 +166,14 @@ class HubertDistillationTask(HubertPretrainingTask):
         """fairseq's, in the stage of this update."""
         if isinstance(criterion, DistillationCriterion):
             self.enter_stage(model, criterion.cfg.frontend_updates, optimizer, update_num)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        loss, size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        if not bool(torch.isfinite(loss)):
+            raise not_finite(loss, sample, self.datasets[self.cfg.train_subset], self.cfg.save_dir, update_num)
+        return loss, size, self.bad_files.note(log)
+
+    def valid_step(self, sample: Any, model: Any, criterion: Any) -> Any:
+        loss, size, log = super().valid_step(sample, model, criterion)
+        return loss, size, self.bad_files.note(log)
 
     def enter_stage(self, model: Any, frontend_updates: int, optimizer: Any, update_num: int) -> None:
         """What learns follows from the update's number alone, so that a resumed run does as it would have done."""
@@ -178,7 +195,7 @@ class HubertDistillationTask(HubertPretrainingTask):
 
     def reduce_metrics(self, logging_outputs: List[Any], criterion: Any) -> None:
         """fairseq's; a validation of the first stage has no value of the metric that picks checkpoints."""
-        super().reduce_metrics(logging_outputs, criterion)
+        super().reduce_metrics(self.bad_files.count(logging_outputs), criterion)
         if any(log.get(UNJUDGED) for log in logging_outputs):
             metrics.log_scalar(self.cfg.best_checkpoint_metric, None, 0)
 
@@ -230,11 +247,12 @@ class HubertDistillationTask(HubertPretrainingTask):
         check_kept(manifest, cfg.min_sample_size or 0, cfg.max_keep_size)
         check_sizes(manifest, SHORTEST, cfg.min_sample_size or 0)
         if cfg.check_audio:
-            check_audio(manifest, cfg.sample_rate)
+            check_audio(manifest, cfg.sample_rate, cfg.max_bad_share)
         crop = not cfg.fine_tuning and split in cfg.train_subset.split(",")
         self.datasets[split] = DistillationDataset(
             manifest.path,
             seed=cfg.seed,
+            max_bad_share=cfg.max_bad_share,
             sample_rate=cfg.sample_rate,
             label_paths=labels,
             label_rates=cfg.label_rate,
