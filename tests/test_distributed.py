@@ -1,0 +1,110 @@
+"""Two processes give what one with twice the update_freq gives; started by spawn, and by torchrun."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from distill_user_dir.checkpoints import load
+from manifests import fbank_stats
+from tests.helpers import distill_overrides, environment, finetune_overrides, train_command
+
+UPDATES = 4
+NO_DROPOUT = {
+    "model.dropout": 0.0,
+    "model.attention_dropout": 0.0,
+    "model.activation_dropout": 0.0,
+    "optimization.max_update": UPDATES,
+    "dataset.validate_interval_updates": UPDATES,
+    "dataset.batch_size": 2,  # six batches an epoch: three updates
+    "dataset.num_workers": 1,
+    "common.log_format": "json",
+    "optimization.lr": "[0.001]",
+    "optimizer.adam_eps": 1e-3,  # else a gradient of rounding errors alone moves a weight by as much as any other
+}
+
+
+def distillation(checkpoints, corpus, distilled, stats):
+    more = {"lr_scheduler.warmup_updates": 1, "loss": "reg_disc", "model.mask_prob": 0.0}
+    return "distill", lambda folder: distill_overrides(checkpoints("tiny"), corpus, folder, **NO_DROPOUT, **more)
+
+
+def front_end(checkpoints, corpus, distilled, stats):
+    more = {"lr_scheduler.warmup_updates": 1, "frontend": "fbank", "model.fbank_stats": stats}
+    more["criterion.frontend_updates"] = 2  # two updates in each stage
+    return "distill", lambda folder: distill_overrides(checkpoints("tiny"), corpus, folder, **NO_DROPOUT, **more)
+
+
+def fine_tuning(checkpoints, corpus, distilled, stats):
+    more = {"lr_scheduler.warmup_steps": 1, "lr_scheduler.hold_steps": 8, "lr_scheduler.decay_steps": 1}
+    more.update({"model.mask_prob": 0.0, "model.mask_channel_prob": 0.0, "model.freeze_finetune_updates": 0})
+    more.update({"model.final_dropout": 0.0, "dataset.max_tokens": 100000})
+    return "finetune", lambda folder: finetune_overrides(distilled, corpus, folder, **{**NO_DROPOUT, **more})
+
+
+@pytest.fixture(scope="module")
+def stats(corpus, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("stats") / "fbank.json")
+    assert fbank_stats.main([str(corpus), "train", "--dest", path, "--workers", "1"]) == 0
+    return path
+
+
+def execute(command, folder):
+    done = subprocess.run(
+        command,
+        cwd=str(folder),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def validations(log):
+    """Every figure of the validation but those of speed and of a step's size."""
+    (line,) = re.findall(r'\{"epoch": \d+, "valid_.*\}', log)
+    found = dict(re.findall(r'"(\w+)": "?([-\d.]+)"?', line))
+    others = ("wps", "wpb", "bsz", "ups", "wall", "ntokens", "nsentences")
+    return {key: float(value) for key, value in found.items() if not key.endswith(others)}
+
+
+@pytest.mark.parametrize("kind", [distillation, front_end, fine_tuning])
+def test_two_processes_are_one_with_twice_the_update_freq(tmp_path, checkpoints, corpus, distilled, stats, kind):
+    folder, overrides = kind(checkpoints, corpus, distilled, stats)
+    logs, states = {}, {}
+    for name, more in {
+        "one": {"optimization.update_freq": "[2]"},
+        "two": {"optimization.update_freq": "[1]", "distributed_training.distributed_world_size": 2},
+    }.items():
+        command = train_command(folder, "laptop", {**overrides(tmp_path / name), **more}, surviving=True)
+        logs[name] = execute(command, tmp_path)
+        states[name] = load(str(tmp_path / name / "checkpoint_last.pt"))
+    start = max(float(w.abs().max()) for w in states["one"]["model"].values())
+    different = {
+        key: float((states["two"]["model"][key].double() - weight.double()).abs().max())
+        for key, weight in states["one"]["model"].items()
+    }
+    print(kind.__name__, "largest difference of a weight", max(different.values()), "of", start)
+    assert max(different.values()) < 1e-5
+    assert all(states[name]["optimizer_history"][-1]["num_updates"] == UPDATES for name in states)
+    ours, theirs = validations(logs["two"]), validations(logs["one"])
+    assert ours.keys() == theirs.keys() and "valid_loss" in ours
+    assert all(ours[key] == pytest.approx(theirs[key], abs=2e-3) for key in ours), (ours, theirs)
+    for said in ("Saved checkpoint", f'"valid_num_updates": "{UPDATES}"', f'"num_updates": "{UPDATES}"'):
+        assert logs["two"].count(said) == logs["one"].count(said) > 0  # once, not by each worker
+
+
+def test_torchrun_starts_them_as_spawn_does(tmp_path, checkpoints, corpus, distilled, stats):
+    folder, overrides = distillation(checkpoints, corpus, distilled, stats)
+    spawned = {"distributed_training.distributed_world_size": 2}
+    execute(train_command(folder, "laptop", {**overrides(tmp_path / "spawn"), **spawned}, surviving=True), tmp_path)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    command = train_command(folder, "laptop", overrides(tmp_path / "torchrun"), surviving=True)
+    execute(torchrun + command[2:], tmp_path)
+    ours, theirs = (load(str(tmp_path / name / "checkpoint_last.pt"))["model"] for name in ("torchrun", "spawn"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
