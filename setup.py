@@ -20,7 +20,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        # manifests/features.py, manifests/kmeans.py; scipy resamples for manifests/corpus.py
+        # manifests/: features.py, kmeans.py; scipy resamples for corpus.py, matplotlib plots for check.py
         "manifests": [
             "scipy",
             "kaldi-native-fbank",
@@ -28,6 +28,7 @@ setup(
             "npy-append-array==0.9.16; python_version < '3.9'",  # later ones do not import with its numpy
             "scikit-learn",
             "joblib",
+            "matplotlib",
         ],
         # manifests/synthetic.py and the demo; espeakng-loader carries espeak-ng, which is under the GPL
         "demo": ["espeakng-loader", "scipy", "matplotlib"],

@@ -6,7 +6,7 @@ import torch
 from fairseq.data.dictionary import Dictionary
 from torch import Tensor
 
-from distill_user_dir.manifest import Manifest
+from distill_user_dir.manifest import Manifest, utf8_lines
 
 
 def labelled_frames(frames: Tensor, labels: Tensor, ratio: float) -> Tensor:
@@ -61,7 +61,7 @@ def _counts(manifest: Manifest, path: str, dictionary: Dictionary) -> List[int]:
     """Labels of each line; ValueError for the first one that the dictionary does not have."""
     known = set(dictionary.symbols[dictionary.nspecial :])
     counts = []
-    with open(path, encoding="utf-8") as lines:
+    with utf8_lines(path) as lines:
         for number, (name, line) in enumerate(zip(manifest.names, lines), 1):
             labels = line.split()
             unknown = set(labels) - known

@@ -1,14 +1,18 @@
 """fairseq's manifests (`{split}.tsv`) and what can be wrong with the files that they name."""
 
+import contextlib
 import logging
 import os
-from typing import List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional, TextIO
 
 from fairseq.data.audio.audio_utils import parse_path
+from fairseq.data.dictionary import Dictionary
 
 from distill_user_dir.audio import scan
 
 logger = logging.getLogger(__name__)
+
+MOST_DIGITS = 15  # of a number of samples
 
 
 class Manifest(NamedTuple):
@@ -20,23 +24,46 @@ class Manifest(NamedTuple):
     sizes: List[int]
 
 
+@contextlib.contextmanager
+def utf8_lines(path: str) -> Iterator[TextIO]:
+    """The lines of a text file; ValueError for bytes that are no UTF-8."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            yield lines
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 text ({error.reason}); save it as UTF-8") from None
+
+
+def read_dictionary(path: str) -> Dictionary:
+    """fairseq's dictionary of `symbol count` lines; ValueError where the file is none."""
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: no such dictionary; correct task.label_dir or task.labels, or make it")
+    try:
+        return Dictionary.load(path)
+    except Exception as error:  # fairseq's are of several kinds, a bare one among them
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: no dictionary of `symbol count` lines ({reason}); make it anew") from None
+
+
 def read_manifest(path: str) -> Manifest:
     """A fairseq tsv (first line the root, then `name<TAB>samples`); ValueError with file and line where it is not."""
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such manifest; make it with manifests/tsv.py, or correct task.data or the split")
     names, sizes = [], []
-    with open(path, encoding="utf-8") as lines:
+    with utf8_lines(path) as lines:
         root = lines.readline().strip()
         for number, line in enumerate(lines, 2):
             parts = line.strip().split("\t")
-            if len(parts) != 2 or not parts[1].isdecimal():
+            if len(parts) != 2 or not parts[1].isdecimal() or len(parts[1]) > MOST_DIGITS or "\0" in parts[0]:
                 raise ValueError(f"{path}:{number}: expected `name<TAB>samples`, found {line.strip()[:80]!r}")
             names.append(parts[0])
             sizes.append(int(parts[1]))
     if not names:
         raise ValueError(f"{path}: no utterance in this manifest; a line a file follows its first, the root folder")
-    if not os.path.isdir(root):
-        raise ValueError(f"{path}:1: root folder {root!r} does not exist; correct it, or run manifests/tsv.py again")
+    if "\0" in root or not os.path.isdir(root):
+        raise ValueError(
+            f"{path}:1: root folder {root[:200]!r} does not exist; correct it, or run manifests/tsv.py again"
+        )
     return Manifest(path, root, names, sizes)
 
 

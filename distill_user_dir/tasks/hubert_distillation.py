@@ -1,7 +1,6 @@
 """Task `hubert_distillation`: fairseq's `hubert_pretraining` with a teacher; with fine_tuning=true, its CTC sibling."""
 
 import logging
-import os
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
@@ -20,7 +19,7 @@ from distill_user_dir.criterions.distillation import FRONTS, UNJUDGED, Distillat
 from distill_user_dir.dataset import DistillationDataset
 from distill_user_dir.frame_labels import check_dictionaries, check_frame_labels
 from distill_user_dir.initialisation import initialise, initialise_from_student
-from distill_user_dir.manifest import check_audio, check_kept, check_labels, check_sizes, read_manifest
+from distill_user_dir.manifest import check_audio, check_kept, check_labels, check_sizes, read_dictionary, read_manifest
 from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
@@ -229,9 +228,7 @@ class HubertDistillationTask(HubertPretrainingTask):
     def load_dictionaries(self) -> List[Dictionary]:
         """`{label_dir}/dict.{label}.txt` of every label set; ValueError where one is missing or malformed."""
         for label in self.cfg.labels:
-            path = f"{self.get_label_dir()}/dict.{label}.txt"
-            if not os.path.isfile(path):
-                raise ValueError(f"{path}: no such dictionary; correct task.label_dir or task.labels, or make it")
+            read_dictionary(f"{self.get_label_dir()}/dict.{label}.txt")
         return super().load_dictionaries()
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:
