@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo study test lint bench clean
+.PHONY: install demo study test test-stock fuzz lint bench clean
 
 install: $(STAMP)
 
@@ -25,6 +25,10 @@ study: install
 
 test: install
 	$(BIN)/python -m pytest tests $(PYTEST)
+
+# As the suite's tests of strangers' files, with a thousand cases each.
+fuzz: install
+	FUZZ=$(or $(FUZZ),1000) $(BIN)/python -m pytest tests/test_fuzz.py $(PYTEST)
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ setup(
         "lm": ["flashlight-text", "kenlm"],
         "dev": [
             "pytest",
+            "hypothesis",
             "ruff",
             # the test of exports
             "onnx; python_version >= '3.10'",

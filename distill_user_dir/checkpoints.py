@@ -7,8 +7,6 @@ fine-tuned with CTC from either.
 import argparse
 import os
 import pickle
-import struct
-import zipfile
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
@@ -19,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from distill_user_dir import compat  # noqa: F401  (makes torch.load safe, and fairseq's Dictionary known to it)
+from distill_user_dir.checkpoint_scan import expanded, nodes, refusal, too_large
 from distill_user_dir.conv_layers import parse_conv_layers
 from distill_user_dir.criterions.distillation import DistillationCriterionConfig
 
@@ -51,38 +50,35 @@ def load(path: str) -> Dict[str, Any]:
     if not os.path.isfile(path):
         raise CheckpointError(f"{path}: no such file")
     try:
+        refused = refusal(path)
+        if refused:
+            raise CheckpointError(f"{path}: refused, {refused}")
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, {_refusal(str(error))}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, struct.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # of what is no PyTorch file, unpickling raises anything
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path}: truncated, or no PyTorch file ({reason}); fetch or write it again") from None
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise CheckpointError(f"{path}: no fairseq checkpoint: it has no `model` state dict")
     if not all(isinstance(value, Tensor) for value in state["model"].values()):
         raise CheckpointError(f"{path}: `model` holds something else than tensors")
-    _check_conv_layers(path, [state.get("cfg"), state.get("args")])
+    if expanded(state["model"]):
+        raise CheckpointError(f"{path}: refused, `{expanded(state['model'])[0]}` claims more numbers than it has")
+    _check_configs(path, [state.get("cfg"), state.get("args")])
     return state
 
 
-def _check_conv_layers(path: str, nodes: List[Any]) -> None:
-    """Every `conv_feature_layers` in the configs, at any depth and of any model, is no code: fairseq evaluates it."""
-    seen = set()  # a pickle's containers may hold each other
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        node = vars(node) if isinstance(node, argparse.Namespace) else node
-        if isinstance(node, (list, tuple)):
-            nodes.extend(node)
-        elif isinstance(node, dict):
-            nodes.extend(node.values())
-            try:
-                if node.get("conv_feature_layers") is not None:
-                    parse_conv_layers(node["conv_feature_layers"])
-            except ValueError as error:
-                raise CheckpointError(f"{path}: {error}") from None
+def _check_configs(path: str, configs: List[Any]) -> None:
+    """Of bounded size, and with no code: fairseq evaluates `conv_feature_layers`, at any depth and of any model."""
+    try:
+        for node in nodes(configs):
+            if isinstance(node, dict) and node.get("conv_feature_layers") is not None:
+                parse_conv_layers(node["conv_feature_layers"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _refusal(message: str) -> str:
@@ -141,6 +137,8 @@ def _dictionaries(path: str, state: Dict[str, Any]) -> Optional[List[Dictionary]
 def typed_configs(checkpoint: HubertCheckpoint, model_config: type, overrides: Dict[str, Any]) -> DictConfig:
     """`model` and `task` of a checkpoint, merged over their dataclasses' defaults, with `overrides` on the model.
 
+    A config of a larger model than there are weights for is a CheckpointError.
+
     Keys that the dataclass does not know come from another version of fairseq and are left out, as fairseq does.
     A value of the wrong type is a CheckpointError.
     """
@@ -155,9 +153,15 @@ def typed_configs(checkpoint: HubertCheckpoint, model_config: type, overrides: D
     merged["criterion"] = OmegaConf.structured(DistillationCriterionConfig)  # for students older than its fields
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(merged), resolve=True, enum_to_str=True)
-        return OmegaConf.create({key: resolved[key] for key in ("model", "task")})
+        configs = OmegaConf.create({key: resolved[key] for key in ("model", "task")})
+        wrong = too_large(configs.model, checkpoint.state) if checkpoint.state else ""
     except OmegaConfBaseException as error:
         raise _misfit(checkpoint.path, "model or task", error) from None
+    except (RecursionError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path}: its config does not fit ({str(error)[:200]})") from None
+    if wrong:
+        raise CheckpointError(f"{checkpoint.path}: {wrong}")
+    return configs
 
 
 def _misfit(path: str, which: str, error: OmegaConfBaseException) -> CheckpointError:

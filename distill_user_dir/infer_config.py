@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from distill_user_dir import checkpoints
 from distill_user_dir.lexicon import check_lexicon
 from distill_user_dir.manifest import check_labels, read_manifest
+from distill_user_dir.models.student_hubert import StudentHubertConfig
 from distill_user_dir.wer import utterance_ids
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,10 @@ def _settle_task(task: DictConfig) -> None:
 def _check_checkpoints(cfg: DictConfig) -> None:
     """Safe to load, and its audio normalised as it was in training. torch before 2.6 would run what is in a file."""
     path, task, decoding = cfg.common_eval.path, cfg.task, cfg.decoding
-    trained = (checkpoints.load(path).get("cfg") or {"task": {}})["task"]
+    state = checkpoints.load(path)
+    if any(key.startswith(checkpoints.ENCODER_PREFIX) for key in state["model"]):
+        checkpoints.typed_configs(checkpoints.hubert_in(path, state), StudentHubertConfig, {})
+    trained = (state.get("cfg") or {"task": {}})["task"]
     # hubert_distillation leaves it to the models
     if task["_name"] == "hubert_pretraining" and "normalize" in trained:
         if not _is_set(task, "normalize"):

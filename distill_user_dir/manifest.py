@@ -25,10 +25,10 @@ class Manifest(NamedTuple):
 
 
 @contextlib.contextmanager
-def utf8_lines(path: str) -> Iterator[TextIO]:
+def utf8_lines(path: str, encoding: str = "utf-8", newline: Optional[str] = None) -> Iterator[TextIO]:
     """The lines of a text file; ValueError for bytes that are no UTF-8."""
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, encoding=encoding, newline=newline) as lines:
             yield lines
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no UTF-8 text ({error.reason}); save it as UTF-8") from None

@@ -10,6 +10,15 @@ from distill_user_dir.models.student_hubert import StudentHubert, StudentHubertC
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
 PRETRAINING_ONLY = ("final_proj.", "target_glu.", "label_embs_concat", "heads.", "cluster_head.", "frontend_head.")
+NO_HEADS = {
+    "hubert": {"final_dim": 1, "target_glu": False},
+    "student_hubert": {
+        "regression_weight": 0.0,
+        "discriminative_weight": 0.0,
+        "frontend_updates": 0,
+        "frontend_weight": 0.0,
+    },
+}
 
 
 def build_hubert(
@@ -28,14 +37,18 @@ def build_hubert(
     configs = typed_configs(checkpoint, StudentHubertConfig if is_student else HubertConfig, overrides or {})
     if valid_statistics is None:
         valid_statistics = bool(configs.model.get("valid_statistics", True))
+    configs.model.update({"valid_statistics": valid_statistics} if is_student else {})
+    encoder = OmegaConf.merge(configs.model, NO_HEADS[checkpoint.name])
     try:
         if is_student:
-            configs.model.valid_statistics = valid_statistics
-            model = StudentHubert(configs.model, configs.task)
+            model = StudentHubert(encoder, configs.task)
         else:
-            model = LengthAwareHubert(configs.model, configs.task, [None], valid_statistics)
+            model = LengthAwareHubert(encoder, configs.task, [None], valid_statistics)
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from None
+    except Exception as error:  # fairseq's, of a config that no training wrote
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(f"{checkpoint.path}: its config makes no model ({reason})") from None
     model.remove_pretraining_modules()
     model.configs = OmegaConf.to_container(configs)
     model.configs["model"]["_name"] = checkpoint.name

@@ -19,6 +19,7 @@ import sys
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from distill_user_dir.files import write_lines
+from distill_user_dir.manifest import utf8_lines
 from manifests import items
 from manifests.letters import read_files
 from manifests.resample import resample_all
@@ -27,7 +28,7 @@ from manifests.tsv import find
 
 def csv_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Optional[str]]]]:
     """Line number and the values of the columns; ValueError for a header that lacks one."""
-    with open(path, encoding="utf-8-sig", newline="") as stream:
+    with utf8_lines(path, "utf-8-sig", newline="") as stream:
         rows = csv.DictReader(stream)
         header = rows.fieldnames or []
         lacking = [column for column in columns if column not in header]
@@ -40,7 +41,7 @@ def csv_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Opti
 
 def json_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Optional[str]]]]:
     """Line number and the values of the keys, None where one is missing; ValueError where a line is no JSON object."""
-    with open(path, encoding="utf-8-sig") as stream:
+    with utf8_lines(path, "utf-8-sig") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
@@ -59,7 +60,11 @@ def read_table(path: str, columns: Sequence[str], audio: Optional[str]) -> Tuple
     root = os.path.abspath(audio or os.path.dirname(path) or ".")
     found, errors, used = [], [], {}
     rows = csv_rows(path, columns) if path.endswith(".csv") else json_rows(path, columns)
-    for number, (name, text) in rows:
+    try:
+        listed = list(rows)
+    except csv.Error as error:
+        raise ValueError(f"{path}: no CSV ({error}); save it again") from None
+    for number, (name, text) in listed:
         place = f"{path}:{number}"
         if not name or text is None:
             errors.append(f"{place}: no {columns[0] if not name else columns[1]} in this row; add it, or take it out")

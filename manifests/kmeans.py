@@ -74,8 +74,9 @@ def read_centres(path: str) -> np.ndarray:
     """(clusters, dim) float32; ValueError where the file has anything else."""
     try:
         centres = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: no cluster centres ({error}); make them with manifests/kmeans.py") from None
+    except Exception as error:  # numpy's parser of headers has errors of its own for what is none
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: no cluster centres ({reason}); make them with manifests/kmeans.py") from None
     if not isinstance(centres, np.ndarray) or centres.ndim != 2 or centres.dtype != np.float32 or not len(centres):
         raise ValueError(f"{path}: no (clusters, dim) float32 array; make it with manifests/kmeans.py")
     return centres

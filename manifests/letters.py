@@ -17,7 +17,7 @@ import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from distill_user_dir.files import write_lines
-from distill_user_dir.manifest import read_manifest
+from distill_user_dir.manifest import read_manifest, utf8_lines
 from distill_user_dir.word_times import WORD_END
 
 
@@ -32,7 +32,7 @@ class Transcript:
 def read_transcripts(path: str, errors: List[str]) -> Dict[str, Transcript]:
     """`ID WORDS` lines -> the transcripts by ID; an ID that comes twice goes to `errors`."""
     transcripts: Dict[str, Transcript] = {}
-    with open(path, encoding="utf-8") as stream:
+    with utf8_lines(path) as stream:
         for number, line in enumerate(stream, start=1):
             items = line.split()
             if not items:
@@ -112,7 +112,7 @@ def dictionary(transcripts: Sequence[Transcript]) -> List[str]:
 
 
 def read_lines(path: str) -> List[str]:
-    with open(path, encoding="utf-8") as stream:
+    with utf8_lines(path) as stream:
         return stream.read().rstrip("\n").split("\n")
 
 
