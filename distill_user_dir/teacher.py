@@ -1,12 +1,13 @@
 """The teacher: frozen, in eval mode, cut off behind the last layer that is needed, and never part of a student."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from distill_user_dir.checkpoints import hubert_in
 from distill_user_dir.modules.cluster_heads import CodebookHead
+from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.pretrained import build_hubert
 
@@ -45,6 +46,7 @@ class Teacher:
         self.depth = depth
         self.model = model.eval().requires_grad_(False)
         self.head = None if head is None else head.eval().requires_grad_(False)
+        self.place: Optional[Tuple[torch.device, torch.dtype]] = None
 
     @classmethod
     def load(cls, path: str, layers: Sequence[int], valid_statistics: bool = True) -> "Teacher":
@@ -52,31 +54,35 @@ class Teacher:
         return cls(load_whole(path, valid_statistics), layers, path).truncate()
 
     def truncate(self) -> "Teacher":
-        """Drops the layers above the last one needed: they take memory and are never run."""
+        """Drops the layers above the last one needed, which take memory and are never run, and folds the others."""
         del self.model.encoder.layers[max(self.last, 0) :]
+        fold(self.model).eval()
         return self
 
-    def to(self, device: torch.device) -> "Teacher":
-        self.model.to(device)
-        if self.head is not None:
-            self.head.to(device)
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Teacher":
+        """Its front-end and layers in this precision; the clusters stay float32."""
+        if self.place != (device, dtype):
+            self.model.to(device, dtype)
+            if self.head is not None:
+                self.head.to(device)
+            self.place = (device, dtype)
         return self
 
     @torch.no_grad()
     def __call__(
         self, source: Tensor, padding_mask: Optional[Tensor] = None, layers: bool = True, front: bool = False
     ) -> TeacherOutput:
-        """(B, N) raw audio, (B, N) bool padding mask or None -> the wanted layers and front-end, in float32; it is run
-        no further than these need."""
+        """(B, N) raw audio, (B, N) bool padding mask or None -> the wanted layers and front-end, in its precision;
+        it is run no further than these need."""
         keep = [*(self.layers if layers else ()), *((self.front,) if front else ())]
         last = self.last if layers else self.front
-        encoded = self.model.encode(source.float(), padding_mask, keep=keep, last=last)
+        encoded = self.model.encode(source, padding_mask, keep=keep, last=last)
         return TeacherOutput(encoded.layers, encoded.padding_mask, encoded.x)
 
     @torch.no_grad()
     def clusters(self, output: TeacherOutput, frames: Tensor) -> List[Tensor]:
         """The output, (B, T) bool -> for each label set (F, C), the cosines of the F frames chosen."""
-        return self.head(output.x[frames])
+        return self.head(output.x[frames].float())
 
 
 def load_whole(path: str, valid_statistics: bool = True) -> LengthAwareHubert:

@@ -101,10 +101,11 @@ class DistillationCriterion(FairseqCriterion):
         label_counts = None
         if self.labelled and not first_stage:
             label_counts = self.label_counts(sample).to(net_input["source"].device)
+        layers, front = self.needs_teacher and not first_stage, model.predicts_front
+        # the teacher first: what it needs on its way is then free before the student's activations are there
+        teacher = self.run_teacher(model, net_input, layers, front) if layers or front else None
         with self.masks(model, sample) as mask:
             predicted = model(**net_input, mask=mask, label_counts=label_counts)
-        layers, front = self.needs_teacher and not first_stage, predicted.front is not None
-        teacher = self.run_teacher(net_input, layers, front) if layers or front else None
         if teacher is not None:
             check_frames(predicted.padding_mask, kept(teacher.padding_mask, label_counts, model))
         loss, log = 0.0, {"nsentences": net_input["source"].size(0), "ntokens": int((~predicted.padding_mask).sum())}
@@ -154,12 +155,14 @@ class DistillationCriterion(FairseqCriterion):
         with utils.set_torch_seed(hash((self.task.cfg.seed, *sample["id"].tolist())) % 2**31):
             yield True
 
-    def run_teacher(self, net_input: Dict[str, Tensor], layers: bool, front: bool) -> Any:
+    def run_teacher(self, model: Any, net_input: Dict[str, Tensor], layers: bool, front: bool) -> Any:
+        """In the precision of the student's weights."""
         if self.task.teacher is None:
             raise ValueError(
                 "there is no teacher: this model was rebuilt from its checkpoint, not built to be distilled"
             )
-        return self.task.teacher.to(net_input["source"].device)(**net_input, layers=layers, front=front)
+        teacher = self.task.teacher.to(net_input["source"].device, next(model.parameters()).dtype)
+        return teacher(**net_input, layers=layers, front=front)
 
     def frontend(self, predicted: Any, teacher: Any, log: Dict[str, Any]) -> Tensor:
         """Summed over the valid frames."""
@@ -172,10 +175,11 @@ class DistillationCriterion(FairseqCriterion):
         """Mean over the predicted layers, summed over the valid frames."""
         valid = ~predicted.padding_mask
         total, parts = 0.0, {"distance": 0.0, "cosine": 0.0}
-        for target, layer in zip(predicted.targets, predicted.layers):
-            sums = regression(
-                layer, teacher.layers[target], valid, str(self.cfg.regression_distance), self.cfg.cosine_weight
-            )
+        for number, (target, layer) in enumerate(zip(predicted.targets, predicted.layers), 1):
+            features = teacher.layers[target]
+            if target not in predicted.targets[number:]:
+                del teacher.layers[target]
+            sums = regression(layer, features, valid, str(self.cfg.regression_distance), self.cfg.cosine_weight)
             total = total + sums["loss"] / len(predicted.targets)
             log[f"layer_{target}"] = sums["loss"].detach()
             parts = {part: value + sums[part] / len(predicted.targets) for part, value in parts.items()}

@@ -1,12 +1,40 @@
-"""The regression loss (Wang et al., section 3.1; DistilHuBERT, equation 1), as sums over valid frames."""
+"""Regression of teacher layers (Wang et al., section 3.1): L1 or L2, and the cosine."""
 
-from typing import Dict
+from typing import Any, Dict, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 DISTANCES = {"l1": torch.abs, "l2": torch.square}
+SMALLEST_NORM = 1e-8  # as F.cosine_similarity
+
+
+class _Regression(torch.autograd.Function):
+    """(F, D) student, (F, D) teacher -> sums over the frames: loss, distance, cosine. It keeps the gradient alone, one
+    tensor of the student's size and type, where autograd would keep both sides and what lies between in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, distance: str, weight: float) -> Tuple[Tensor, ...]:
+        s, t = student.float(), teacher.float()
+        difference = s - t
+        per_frame = DISTANCES[distance](difference).mean(-1)
+        s_norm, t_norm = (x.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_NORM) for x in (s, t))
+        cosine = (s * t).sum(-1, keepdim=True) / (s_norm * t_norm)
+        loss = per_frame.sum() - weight * F.logsigmoid(cosine).sum()
+        if student.requires_grad:
+            gradient = difference.sign() if distance == "l1" else difference.mul_(2)
+            gradient /= student.size(-1)
+            slope = -weight * torch.sigmoid(-cosine) / s_norm  # of -log sigmoid, by the direction of the student
+            gradient += slope / t_norm * t
+            gradient -= slope * cosine / s_norm * s
+            ctx.save_for_backward(gradient.to(student.dtype))
+        return loss, per_frame.sum(), cosine.sum()
+
+    @staticmethod
+    def backward(ctx: Any, of_loss: Tensor, *others: Any) -> Tuple[Any, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * of_loss.to(gradient.dtype), None, None, None
 
 
 def regression(
@@ -17,10 +45,5 @@ def regression(
     student, teacher: (B, T, D); valid: (B, T) bool. Returns sums over the valid frames: `loss`, `distance` and
     `cosine` (the plain cosine similarity, for the log). Divide by the number of valid frames for means.
     """
-    student, teacher = student[valid].float(), teacher[valid].float()
-    per_frame = DISTANCES[distance](student - teacher).mean(-1)
-    cosine = F.cosine_similarity(student, teacher, dim=-1)
-    loss = per_frame.sum()
-    if cosine_weight != 0:
-        loss = loss - cosine_weight * F.logsigmoid(cosine).sum()
-    return {"loss": loss, "distance": per_frame.sum().detach(), "cosine": cosine.sum().detach()}
+    loss, far, cosine = _Regression.apply(student[valid], teacher[valid], distance, cosine_weight)
+    return {"loss": loss, "distance": far.detach(), "cosine": cosine.detach()}

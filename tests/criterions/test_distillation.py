@@ -156,9 +156,7 @@ def test_masks_are_the_students_alone(checkpoints):
     given = sample([16000])
     seen = []
     teacher = task.teacher
-    criterion.task = SimpleNamespace(
-        teacher=SimpleNamespace(to=lambda device: lambda **x: seen.append(x) or teacher(**x))
-    )
+    criterion.task = SimpleNamespace(teacher=SimpleNamespace(to=lambda *_: lambda **x: seen.append(x) or teacher(**x)))
     masked, unmasked = (float(criterion(m.train(), given)[0]) for m in (model, plain))
     assert masked != pytest.approx(unmasked, rel=1e-3)
     assert all(torch.equal(x["source"], given["net_input"]["source"]) and "mask" not in x for x in seen)

@@ -44,6 +44,19 @@ def test_worked_example():
     assert float(sums["loss"]) == pytest.approx(12.5)
 
 
+@pytest.mark.parametrize("distance", ["l1", "l2"])
+def test_gradient_is_autograds(given, distance):
+    student, teacher, valid = given
+    student.requires_grad_()
+    (3 * regression(student, teacher, valid, distance, 2.5)["loss"]).backward()
+    found, student.grad = student.grad, None
+    s, t = student[valid], teacher[valid]
+    far = (s - t).abs() if distance == "l1" else (s - t) ** 2
+    cosine = torch.nn.functional.cosine_similarity(s, t, dim=-1)
+    (3 * (far.mean(-1) - 2.5 * torch.nn.functional.logsigmoid(cosine)).sum()).backward()
+    assert torch.allclose(found, student.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_padding_is_without_influence_and_gradient(given):
     student, teacher, valid = given
     before = regression(student, teacher, valid, "l1", 1.0)
