@@ -4,6 +4,9 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The other supported versions. The registry's torch 2.4.1 is a CUDA build of 5 GB.
+STOCK := .venv-stock
+STOCK_PYTHON ?= python3.8
 
 .PHONY: install demo study test test-stock fuzz lint bench clean
 
@@ -26,6 +29,15 @@ study: install
 test: install
 	$(BIN)/python -m pytest tests $(PYTEST)
 
+# The suite and a demo of minutes with stock fairseq; later versions of pip refuse its omegaconf's metadata.
+test-stock:
+	test -x $(STOCK)/bin/python || $(STOCK_PYTHON) -m venv $(STOCK)
+	$(STOCK)/bin/pip install "pip<24.1"
+	$(STOCK)/bin/pip install torch==2.4.1
+	$(STOCK)/bin/pip install -e ".[manifests,demo,lm,dev]"
+	$(STOCK)/bin/python -m pytest tests $(PYTEST)
+	$(STOCK)/bin/python recipes/demo/run.py --out out/demo-stock --train 60 --updates 10
+
 # As the suite's tests of strangers' files, with a thousand cases each.
 fuzz: install
 	FUZZ=$(or $(FUZZ),1000) $(BIN)/python -m pytest tests/test_fuzz.py $(PYTEST)
@@ -40,4 +52,4 @@ bench: install
 	$(BIN)/python benchmarks/large_manifest.py
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(STOCK) out

@@ -29,9 +29,13 @@ MOST_NODES = 100_000  # of the configs in a checkpoint; fairseq's have a few hun
 
 
 def refusal(path: str) -> str:
-    """Why a file is not to be given to torch.load, or an empty string."""
+    """Why a file is not to be given to torch.load, or an empty string; anything may be raised where it is none of its
+    formats."""
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as stream:
+            if stream.read(4) == b"PK\x03\x04":
+                raise ValueError("the end of the archive is missing")
+            stream.seek(0)
             return _refused_globals(stream, LEGACY_PICKLES)
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()

@@ -1,13 +1,25 @@
 """Every difference between the two fairseq distributions, and between torch versions, each with its reason.
 
-Importing this module makes `torch.load` safe for the whole process.
+Importing this module makes `torch.load` safe for the whole process. What differs in YAML is in the recipes: see
+`_self_.yaml` beside them.
 """
 
 import argparse
+import dataclasses
+import importlib
+import inspect
 import os
+import sys
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Callable
+from unittest import mock
 
+import fairseq
+import hydra
 import torch
 from fairseq.data.dictionary import Dictionary
+from fairseq.dataclass import FairseqDataclass, configs
 
 # torch before 2.6 unpickles anything unless told otherwise; fairseq calls torch.load without saying.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
@@ -15,3 +27,39 @@ os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 # The only classes that a fairseq checkpoint holds beside tensors and plain containers:
 # dictionaries in `task_state`, and `args` in files written before fairseq had hydra configs.
 torch.serialization.add_safe_globals([Dictionary, argparse.Namespace])
+
+NULL_PATH = "None"  # what hydra 1.0 makes of a null where a path is expected
+
+
+def import_fairseq_infer(wrapped: Callable[[Callable], Callable]) -> Any:
+    """fairseq's infer module, its hydra job `wrapped`. What it needs to be imported is in place for the import only.
+
+    - `examples` lies inside fairseq's package, and is imported as if it lay beside it.
+    - hydra 1.3 takes no Path for a config_path, and wants to be told whose rules hold.
+    - hydra 1.0 finds an absolute config_path for scripts only.
+    - Python 3.11 refuses dataclass instances as defaults, unless their class has a hash.
+    """
+    home, dataclass, hydra_main = os.path.dirname(fairseq.__file__), dataclasses.dataclass, hydra.main
+
+    def main(config_path: Any, **options: Any) -> Callable:
+        if "version_base" in inspect.signature(hydra_main).parameters:
+            options["version_base"] = "1.1"  # the last with hydra 1.0's rules, by which fairseq's YAMLs are written
+        return lambda function: hydra_main(config_path=str(config_path), **options)(as_script(wrapped(function)))
+
+    with mock.patch.object(sys, "path", [home, *sys.path]):
+        package = importlib.import_module("examples")
+    if os.path.join(home, "examples") not in package.__path__:
+        raise ImportError(f"a package `examples` is imported already, and it is not fairseq's: {package}")
+    importlib.import_module("examples.speech_recognition")  # whatever can be is imported unpatched
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(hydra, "main", main))
+        stack.enter_context(mock.patch.object(dataclasses, "dataclass", partial(dataclass, unsafe_hash=True)))
+        for config in vars(configs).values():
+            if isinstance(config, type) and issubclass(config, FairseqDataclass):
+                stack.enter_context(mock.patch.object(config, "__hash__", object.__hash__))
+        return importlib.import_module("examples.speech_recognition.new.infer")
+
+
+def as_script(job: Callable) -> Callable:
+    job.__module__ = "__main__"
+    return job

@@ -17,30 +17,23 @@ A manifest line that is not scored exactly once is an error. Relative paths coun
 Errors are one line and exit status 1, or with HYDRA_FULL_ERROR=1 a traceback.
 """
 
-import dataclasses
 import importlib
-import inspect
 import json
 import logging
 import os
 import sys
 import warnings
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
-from unittest import mock
 
-import fairseq
-import hydra
 import torch
 import torch.distributed as dist
 from fairseq import utils
 from fairseq.data.data_utils import post_process
-from fairseq.dataclass import FairseqDataclass, configs
 from omegaconf import MISSING, DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from distill_user_dir import compat
 from distill_user_dir.files import write_lines
 from distill_user_dir.held_units import hear_held_units
 from distill_user_dir.infer_config import prepare
@@ -59,30 +52,6 @@ from distill_user_dir.wer import (
 from distill_user_dir.word_times import WordTime, word_times
 
 logger = logging.getLogger(__name__)
-
-
-def _import_fairseq_infer() -> Any:
-    """fairseq's infer module. What it needs to be imported is in place during the import, and no longer."""
-    home, dataclass, hydra_main = os.path.dirname(fairseq.__file__), dataclasses.dataclass, hydra.main
-
-    def main(config_path: Any, **options: Any) -> Callable:
-        if "version_base" in inspect.signature(hydra_main).parameters:
-            options["version_base"] = "1.1"  # the last with hydra 1.0's rules, by which fairseq's YAMLs are written
-        return lambda function: hydra_main(config_path=str(config_path), **options)(_as_job(function))
-
-    with mock.patch.object(sys, "path", [home, *sys.path]):
-        package = importlib.import_module("examples")
-    if os.path.join(home, "examples") not in package.__path__:
-        raise ImportError(f"a package `examples` is imported already, and it is not fairseq's: {package}")
-    importlib.import_module("examples.speech_recognition")  # whatever can be is imported unpatched
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(hydra, "main", main))
-        # Python 3.11 refuses dataclass instances as defaults unless their class has a hash
-        stack.enter_context(mock.patch.object(dataclasses, "dataclass", partial(dataclass, unsafe_hash=True)))
-        for config in vars(configs).values():
-            if isinstance(config, type) and issubclass(config, FairseqDataclass):
-                stack.enter_context(mock.patch.object(config, "__hash__", object.__hash__))
-        return importlib.import_module("examples.speech_recognition.new.infer")
 
 
 def _exit(error: Exception) -> None:
@@ -105,12 +74,10 @@ def _as_job(function: Callable) -> Callable:
             print(report(json.loads(path.read_text(encoding="utf-8"))), flush=True)
         return value
 
-    # hydra 1.0 finds an absolute config_path for scripts only
-    job.__module__ = "__main__"
     return job
 
 
-infer = _import_fairseq_infer()
+infer = compat.import_fairseq_infer(_as_job)
 fairseq_main = infer.main
 
 

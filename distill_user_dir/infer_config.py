@@ -10,7 +10,7 @@ from fairseq import utils
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from distill_user_dir import checkpoints
+from distill_user_dir import checkpoints, compat
 from distill_user_dir.lexicon import check_lexicon
 from distill_user_dir.manifest import check_labels, read_manifest
 from distill_user_dir.models.student_hubert import StudentHubertConfig
@@ -71,7 +71,7 @@ def _settle_paths(cfg: DictConfig) -> None:
     cfg.common_eval.path = to_absolute_path(paths[0])
     if not _is_set(cfg.decoding, "results_path"):
         cfg.decoding.results_path = os.getcwd()
-        if cfg.decoding.results_path.startswith(to_absolute_path("None")):  # hydra 1.0's way to write a null
+        if cfg.decoding.results_path.startswith(to_absolute_path(compat.NULL_PATH)):
             raise ValueError("decoding.results_path is not set")
 
 

@@ -91,7 +91,7 @@ def test_every_head_learns_every_target(tmp_path, teacher, tones, caplog, head, 
 def test_masked_objective_and_a_checkpoint_by_agreement(tmp_path, teacher, tones, caplog):
     """HuBERT's own objective; the recipe names the metric that picks the best checkpoint."""
     by = {"checkpoint.best_checkpoint_metric": "agreement", "checkpoint.maximize_best_checkpoint_metric": "true"}
-    by["model.mask_length"] = 4
+    by.update({"model.mask_length": 4, "checkpoint.save_interval_updates": 5})  # a validation is saved, each time
     logged = validations(tmp_path, teacher, tones, caplog, loss="kmeans", data="km50", **by)
     assert logged[-1]["loss"] < logged[0]["loss"] and logged[-1]["agreement"] > logged[-1]["commonest"]
     best = load(str(tmp_path / "checkpoint_best.pt"))["extra_state"]
