@@ -50,6 +50,7 @@ bench: install
 	$(BIN)/python benchmarks/discriminative_loss.py
 	$(BIN)/python benchmarks/fbank_student.py
 	$(BIN)/python benchmarks/large_manifest.py
+	$(BIN)/python benchmarks/distillation_update.py
 
 clean:
 	rm -rf $(VENV) $(STOCK) out
