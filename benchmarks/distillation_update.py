@@ -15,6 +15,8 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, NamedTuple
 
+import numpy as np
+import soundfile
 import torch
 import yaml
 from fairseq.data.dictionary import Dictionary
@@ -23,6 +25,7 @@ from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill_user_dir.criterions.distillation import DistillationCriterion, DistillationCriterionConfig
+from distill_user_dir.files import write_lines
 from distill_user_dir.measure import interleaved, peak_memory
 from distill_user_dir.models.student_hubert import StudentHubertConfig
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
@@ -166,6 +169,26 @@ def measure(kinds: List[str], args: argparse.Namespace, teacher: str) -> List[Di
     return rows
 
 
+def data_rate(folder: str, utterances: int = 48, seconds: int = 12) -> float:
+    """Seconds of audio that one data worker reads, crops and collates in a second: FLAC, in batches of 8."""
+    random = np.random.RandomState(1)
+    lines = [folder]
+    for number in range(utterances):
+        soundfile.write(f"{folder}/{number}.flac", random.normal(0, 0.05, 16000 * seconds), 16000, "PCM_16")
+        lines.append(f"{number}.flac\t{16000 * seconds}")
+    write_lines(f"{folder}/train.tsv", lines)
+    cfg = OmegaConf.merge(
+        OmegaConf.structured(HubertDistillationConfig),
+        {"data": folder, "seed": 1, "train_subset": "train", "best_checkpoint_metric": "loss", "save_dir": folder},
+    )
+    task = HubertDistillationTask(cfg)
+    task.load_dataset("train")
+    dataset, start = task.datasets["train"], time.perf_counter()
+    for first in range(0, utterances, 8):
+        dataset.collater([dataset[index] for index in range(first, first + 8)])
+    return utterances * seconds / (time.perf_counter() - start)
+
+
 def table(rows: List[Dict[str, Any]], device: str) -> str:
     names = list(rows[0]["shares"])
     lines = [
@@ -216,8 +239,10 @@ def main() -> None:
         teacher = os.path.join(folder, "teacher.pt")
         write_teacher(teacher)
         rows = measure(args.kinds, args, teacher)
+        rate = data_rate(folder)
     print(f"{args.size} s, {args.device}, {args.threads} threads" + (", bf16" if args.bf16 else ""))
     print(table(rows, args.device))
+    print(f"one data worker gives {rate:.0f} s of audio a second")
     if args.plot:
         plot(rows, args.plot)
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 
+import fairseq
 import hydra
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.helpers import RECIPES, USER_DIR, run
 from tests.letter_model import save_checkpoint, waveform, write_split
 
 OURS = ("--config-dir", str(RECIPES / "decode"), "--config-name", "viterbi")
-FAIRSEQ = os.path.dirname(infer.fairseq.__file__)
+FAIRSEQ = os.path.dirname(fairseq.__file__)
 FAIRSEQS = ("--config-dir", f"{FAIRSEQ}/examples/hubert/config/decode", "--config-name", "infer_viterbi")
 # path, reference, what the audio says, (word errors, words, char errors, chars): by hand
 UTTERANCES = [
