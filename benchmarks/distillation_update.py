@@ -218,7 +218,7 @@ def plot(rows: List[Dict[str, Any]], path: str) -> None:
         left = [start + width for start, width in zip(left, widths)]
     axis.invert_yaxis()
     axis.set_xlabel("seconds an update")
-    axis.legend(ncols=3, fontsize="small")
+    figure.legend(loc="outside upper center", ncols=len(rows[0]["shares"]), fontsize="small")
     figure.savefig(path, dpi=120)
 
 
