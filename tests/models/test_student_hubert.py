@@ -153,4 +153,5 @@ def test_teacher_may_be_a_student(checkpoints, tmp_path):
     audio = noise(8000).unsqueeze(0)
     assert torch.equal(again.encode(audio).x, model.eval().encode(audio).x)
     task, _ = tiny(path, layer_map="[0,1,3]")
-    assert torch.equal(task.teacher(audio).layers[3], model.encode(audio).x)
+    # a teacher is folded: the same sums in another order
+    assert torch.allclose(task.teacher(audio).layers[3], model.encode(audio).x, rtol=0, atol=1e-5)
