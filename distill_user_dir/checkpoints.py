@@ -51,16 +51,14 @@ def load(path: str) -> Dict[str, Any]:
         raise CheckpointError(f"{path}: no such file")
     try:
         refused = refusal(path)
-        if refused:
-            raise CheckpointError(f"{path}: refused, {refused}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+        state = None if refused else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: refused, {_refusal(str(error))}") from None
     except Exception as error:  # of what is no PyTorch file, unpickling raises anything
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path}: truncated, or no PyTorch file ({reason}); fetch or write it again") from None
+    if refused:
+        raise CheckpointError(f"{path}: refused, {refused}")
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise CheckpointError(f"{path}: no fairseq checkpoint: it has no `model` state dict")
     if not all(isinstance(value, Tensor) for value in state["model"].values()):

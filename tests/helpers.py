@@ -210,24 +210,22 @@ def environment():
 
 def run(command, cwd):
     """Output of a command that has to succeed."""
-    done = subprocess.run(
-        command, cwd=str(cwd), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
+    process = start(command, cwd)
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output[-4000:]
+    return output
+
+
+def start(command, cwd, **more):
+    """A process with all its output in one pipe."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=str(cwd), env=environment(), **streams, **more)
 
 
 def kill_at(command, folder, update):
     """Runs a training until it has saved the checkpoint of this update, all copies included, and SIGKILLs it."""
     saved = re.compile(rf"Saved checkpoint .* @ {update} updates")
-    with subprocess.Popen(
-        command,
-        cwd=str(folder),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with start(command, folder) as process:
         lines = []
         for line in process.stdout:
             lines.append(line)

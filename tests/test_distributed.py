@@ -1,7 +1,6 @@
 """Two processes give what one with twice the update_freq gives; started by spawn, and by torchrun."""
 
 import re
-import subprocess
 import sys
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from distill_user_dir.checkpoints import load
 from manifests import fbank_stats
-from tests.helpers import distill_overrides, environment, finetune_overrides, train_command
+from tests.helpers import distill_overrides, finetune_overrides, run, train_command
 
 UPDATES = 4
 NO_DROPOUT = {
@@ -51,20 +50,6 @@ def stats(corpus, tmp_path_factory):
     return path
 
 
-def execute(command, folder):
-    done = subprocess.run(
-        command,
-        cwd=str(folder),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
-
-
 def validations(log):
     """Every figure of the validation but those of speed and of a step's size."""
     (line,) = re.findall(r'\{"epoch": \d+, "valid_.*\}', log)
@@ -82,7 +67,7 @@ def test_two_processes_are_one_with_twice_the_update_freq(tmp_path, checkpoints,
         "two": {"optimization.update_freq": "[1]", "distributed_training.distributed_world_size": 2},
     }.items():
         command = train_command(folder, "laptop", {**overrides(tmp_path / name), **more}, surviving=True)
-        logs[name] = execute(command, tmp_path)
+        logs[name] = run(command, tmp_path)
         states[name] = load(str(tmp_path / name / "checkpoint_last.pt"))
     start = max(float(w.abs().max()) for w in states["one"]["model"].values())
     different = {
@@ -102,9 +87,9 @@ def test_two_processes_are_one_with_twice_the_update_freq(tmp_path, checkpoints,
 def test_torchrun_starts_them_as_spawn_does(tmp_path, checkpoints, corpus, distilled, stats):
     folder, overrides = distillation(checkpoints, corpus, distilled, stats)
     spawned = {"distributed_training.distributed_world_size": 2}
-    execute(train_command(folder, "laptop", {**overrides(tmp_path / "spawn"), **spawned}, surviving=True), tmp_path)
+    run(train_command(folder, "laptop", {**overrides(tmp_path / "spawn"), **spawned}, surviving=True), tmp_path)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
     command = train_command(folder, "laptop", overrides(tmp_path / "torchrun"), surviving=True)
-    execute(torchrun + command[2:], tmp_path)
+    run(torchrun + command[2:], tmp_path)
     ours, theirs = (load(str(tmp_path / name / "checkpoint_last.pt"))["model"] for name in ("torchrun", "spawn"))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

@@ -1,15 +1,13 @@
 """The two stages of front-end distillation, run by `fairseq-hydra-train`."""
 
-import socket
-import subprocess
-
 import pytest
 import torch
 
 from distill_user_dir.checkpoints import load
 from distill_user_dir.stages import FRONTEND
+from distill_user_dir.survival import free_port
 from manifests import fbank_stats
-from tests.helpers import distill_overrides, environment, kill_at, run, train_command
+from tests.helpers import distill_overrides, kill_at, run, start, train_command
 
 STAGED = {
     "frontend": "fbank",
@@ -134,24 +132,13 @@ def test_killed_in_either_stage_it_ends_as_one_that_ran_through(through, command
 
 
 def test_two_workers_leave_the_rest_alone_as_well(through, command, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     workers = []
     for rank in range(2):
         options = {"world_size": 2, "rank": rank, "backend": "gloo", "no_spawn": "true"}
         options["init_method"] = f"tcp://127.0.0.1:{port}"
         options = {f"distributed_training.distributed_{name}": value for name, value in options.items()}
-        workers.append(
-            subprocess.Popen(
-                command(tmp_path, **options, **{"optimization.max_update": 4}),
-                cwd=str(tmp_path),
-                env=environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
+        workers.append(start(command(tmp_path, **options, **{"optimization.max_update": 4}), tmp_path))
     outputs = [worker.communicate()[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs[0][-3000:]
     ours, theirs = check_first_stage(tmp_path), rest(at(through[0], 4))

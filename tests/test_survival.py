@@ -13,7 +13,7 @@ import torch
 
 from distill_user_dir import survival
 from distill_user_dir.checkpoints import CheckpointError, load
-from tests.helpers import distill_overrides, environment, kill_at, run, train_command, write_hubert
+from tests.helpers import distill_overrides, environment, kill_at, run, start, train_command, write_hubert
 
 OPTIONS = {
     "dataset.num_workers": 2,
@@ -53,15 +53,7 @@ def same(ours, theirs):
 
 def signal_at(command, folder, line, whom):
     """Runs a training until it prints `line`, sends SIGTERM by `whom(pid)`, and returns status and output."""
-    process = subprocess.Popen(
-        command,
-        cwd=str(folder),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = start(command, folder, start_new_session=True)
     lines = []
     for text in process.stdout:
         lines.append(text)
@@ -88,6 +80,15 @@ def test_sigterm_saves_and_the_same_command_ends_as_if_undisturbed(tmp_path, com
     assert 6 <= int(saved.group(1)) == state["optimizer_history"][-1]["num_updates"] < 15
     assert f"@ {saved.group(1)} updates" in run(command(tmp_path), tmp_path)
     assert same(end_of(tmp_path), through)
+
+
+def test_sigterm_to_the_parent_of_two_workers(tmp_path, command):
+    two = {"distributed_training.distributed_world_size": 2}
+    status, output = signal_at(command(tmp_path, **two), tmp_path, r"num_updates=4\b", terminate)
+    assert status == 143, output[-3000:]
+    saved = re.search(r"SIGTERM: saved at update (\d+)", output)
+    assert updates(tmp_path / "checkpoint_last.pt") == int(saved.group(1)) < 15
+    assert f"@ {saved.group(1)} updates" in run(command(tmp_path, **two), tmp_path)
 
 
 def test_sigterm_before_the_first_update_just_ends_it(tmp_path, command):
