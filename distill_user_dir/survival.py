@@ -160,7 +160,8 @@ def load_checkpoint(cfg: Any, trainer: Trainer, **kwargs: Any) -> Tuple[Any, Any
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     loaded = fairseqs["load_checkpoint"](cfg, trainer, **kwargs)
-    signal.signal(signal.SIGTERM, preemption.take_note)
+    if trainer.data_parallel_world_size == 1:  # several end at once, at their last save
+        signal.signal(signal.SIGTERM, preemption.take_note)
     return loaded
 
 

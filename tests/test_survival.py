@@ -82,15 +82,6 @@ def test_sigterm_saves_and_the_same_command_ends_as_if_undisturbed(tmp_path, com
     assert same(end_of(tmp_path), through)
 
 
-def test_sigterm_to_the_parent_of_two_workers(tmp_path, command):
-    two = {"distributed_training.distributed_world_size": 2}
-    status, output = signal_at(command(tmp_path, **two), tmp_path, r"num_updates=4\b", terminate)
-    assert status == 143, output[-3000:]
-    saved = re.search(r"SIGTERM: saved at update (\d+)", output)
-    assert updates(tmp_path / "checkpoint_last.pt") == int(saved.group(1)) < 15
-    assert f"@ {saved.group(1)} updates" in run(command(tmp_path, **two), tmp_path)
-
-
 def test_sigterm_before_the_first_update_just_ends_it(tmp_path, command):
     status, _ = signal_at(command(tmp_path), tmp_path, "task: HubertDistillationTask", terminate)
     assert status == -signal.SIGTERM and not list(tmp_path.glob("checkpoint*"))
