@@ -8,20 +8,26 @@ Importing it (or naming it as `common.user_dir`) registers:
 - model `student_ctc`          models/student_ctc.py           CTC on a student or on an original HuBERT
 - lr_scheduler `staged_polynomial_decay`                       lr_schedulers/, polynomial_decay for each stage
 
-Around them: checkpoints.py (safe loading), pretrained.py (a model from its checkpoint), teacher.py,
-clusters.py (a HuBERT's clusters), needs.py (what the losses need of teacher and data), stages.py (of a front-end
-distillation), initialisation.py (student from teacher or student), dataset.py, manifest.py, audio.py and
-frame_labels.py (data, k-means labels and their checks), conv_layers.py and padding.py (frames and masks), modules/
-(networks), infer.py, infer_config.py and wer.py (decoding), lexicon.py, fairseq_lm.py, held_units.py, word_times.py and
-tune.py (with a language model), results.py (the table of several decodes), student.py (use from Python), slim.py (small
-checkpoints), train.py and survival.py (fairseq-hydra-train for long runs), files.py (written whole or not at all),
-profile.py and measure.py (sizes, speed, memory), compat.py (what differs between fairseq versions).
+Around them: checkpoints/ (the one safe door to files, and models built from them), teacher.py, clusters.py (of a
+HuBERT), needs.py (what the losses need of teacher and data), stages.py (of a front-end distillation),
+initialisation.py (student from teacher or student), dataset.py, manifest.py, audio.py and frame_labels.py (data,
+k-means labels and their checks), conv_layers.py and padding.py (frames and masks), modules/ (networks), infer.py,
+infer_config.py and wer.py (decoding), lexicon.py, fairseq_lm.py, held_units.py, word_times.py and tune.py (with a
+language model), results.py (the table of several decodes), student.py (use from Python), slim.py (small checkpoints),
+train.py and survival.py (fairseq-hydra-train for long runs), files.py (written whole or not at all), profile.py and
+measure.py (sizes, speed, memory), messages.py and quiet.py (what is printed), compat.py (what differs between fairseq
+versions).
 """
 
-from distill_user_dir import compat  # noqa: F401  (first: it makes torch.load safe)
-from distill_user_dir.criterions import distillation  # noqa: F401
-from distill_user_dir.lr_schedulers import staged_polynomial_decay  # noqa: F401
-from distill_user_dir.models import student_ctc, student_hubert  # noqa: F401
-from distill_user_dir.tasks import hubert_distillation  # noqa: F401
+from distill_user_dir.quiet import quiet_imports
+
+with quiet_imports():
+    from distill_user_dir.checkpoints import loading
+    from distill_user_dir.criterions import distillation  # noqa: F401
+    from distill_user_dir.lr_schedulers import staged_polynomial_decay  # noqa: F401
+    from distill_user_dir.models import student_ctc, student_hubert  # noqa: F401
+    from distill_user_dir.tasks import hubert_distillation  # noqa: F401
+
+loading.install()
 
 __version__ = "0.1.0"

@@ -1,38 +1,71 @@
 """Audio files as the manifests see them: their headers are checked once, before training meets them."""
 
+import io
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import soundfile
 import tqdm
+from fairseq.data.audio.audio_utils import read_from_stored_zip
+
+from distill_user_dir.messages import plain, reason
 
 SAMPLE_RATE = 16000
 # libsndfile's SF_COUNT_MAX: the frames of a header that does not tell its length (a streamed FLAC)
 UNKNOWN_LENGTH = 2**63 - 1
+SLICE = re.compile(r"(.*\.zip):(\d{1,15}):(\d{1,15})", re.DOTALL)
+BLOCK = 1 << 20  # samples that are read at a time
+LONGEST = 20 * 60  # seconds of a file: a longer one is no utterance, and a small FLAC may claim any length
 
 
 class AudioError(ValueError):
     """A file that cannot be used; the message is one line with the file, the numbers and the way out."""
 
+    def __init__(self, message: str):
+        super().__init__(plain(message))
+
+
+def source_of(path: str) -> Any:
+    """What soundfile is to read: the path, or the bytes of a slice of a stored .zip (fairseq's ZIP:OFFSET:LENGTH).
+    AudioError where there is no such file; a pipe, which would have to be waited for, is none."""
+    found = SLICE.fullmatch(path)
+    file = found.group(1) if found else path
+    if "\0" in file or not os.path.isfile(file):
+        raise AudioError(f"{file}: no such file; restore it, or take it off the list")
+    if not found:
+        return path
+    offset, length = int(found.group(2)), int(found.group(3))
+    if offset + length > os.path.getsize(file):
+        raise AudioError(f"{path}: beyond the end of the .zip; make the manifest anew")
+    return io.BytesIO(read_from_stored_zip(file, offset, length))
+
+
+def header(path: str) -> Any:
+    """soundfile's info of a file, of whatever rate and channels; AudioError where it has none."""
+    source = source_of(path)
+    try:
+        info = soundfile.info(source)
+    except (RuntimeError, OSError, TypeError, ValueError) as error:  # of no format, or of one without a header
+        raise AudioError(f"{path}: not readable as audio ({reason(error)}); replace it, or leave it out") from error
+    if info.frames >= UNKNOWN_LENGTH:
+        raise AudioError(f"{path}: its header does not tell its length; write it anew (sox IN OUT)")
+    if info.frames > LONGEST * info.samplerate:
+        seconds = f"{info.frames / info.samplerate:.0f} s by its header, and {LONGEST} s are the most"
+        raise AudioError(f"{path}: {seconds}; cut it into utterances")
+    return info
+
 
 def num_samples(path: str, sample_rate: int = SAMPLE_RATE, min_samples: int = 1) -> int:
     """Samples of a mono file at `sample_rate` Hz, from its header; AudioError if it is anything else or shorter."""
-    if not os.path.isfile(path):
-        raise AudioError(f"{path}: no such file; restore it, or take it off the list")
-    try:
-        info = soundfile.info(path)
-    except (RuntimeError, OSError) as error:  # soundfile's own error is a RuntimeError in all its versions
-        reason = " ".join(str(error).split())
-        raise AudioError(f"{path}: not readable as audio ({reason}); replace it, or leave it out") from error
+    info = header(path)
     if info.samplerate != sample_rate:
         fix = f"resample it (sox IN -r {sample_rate} OUT)"
         raise AudioError(f"{path}: {info.samplerate} Hz, expected {sample_rate}; {fix}")
     if info.channels != 1:
         raise AudioError(f"{path}: {info.channels} channels, expected 1; mix it down (sox IN -c 1 OUT)")
-    if info.frames >= UNKNOWN_LENGTH:
-        raise AudioError(f"{path}: its header does not tell its length; write it anew (sox IN OUT)")
     if info.frames < min_samples:
         raise AudioError(f"{path}: {info.frames} samples, expected at least {min_samples}; leave it out")
     return info.frames
@@ -41,26 +74,56 @@ def num_samples(path: str, sample_rate: int = SAMPLE_RATE, min_samples: int = 1)
 def check_whole(path: str, samples: int) -> None:
     """Decodes a file from end to end; AudioError unless it gives as many samples as its header says."""
     try:
-        found = sum(len(block) for block in soundfile.blocks(path, blocksize=1 << 20, dtype="float32"))
+        found = sum(len(block) for block in soundfile.blocks(source_of(path), blocksize=BLOCK, dtype="float32"))
     except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise AudioError(f"{path}: damaged or cut ({reason}); fetch it again, or leave it out") from error
+        raise damaged(path, error) from error
     if found != samples:
         raise AudioError(
             f"{path}: cut, {found} of the {samples} samples in its header; fetch it again, or leave it out"
         )
 
 
-def check_samples(path: str, samples: np.ndarray, expected: int) -> None:
-    """(N,) float samples as they were read; AudioError unless they are `expected` many, and all numbers."""
-    if len(samples) != expected:
-        raise AudioError(
-            f"{path}: {len(samples)} samples read, {expected} in the manifest; fetch the file again, or make the "
-            "manifest anew"
-        )
+def damaged(path: str, error: BaseException) -> AudioError:
+    return AudioError(f"{path}: damaged or cut ({reason(error)}); fetch it again, or leave it out")
+
+
+def read_samples(path: str, expected: int, sample_rate: int = SAMPLE_RATE, min_samples: int = 1) -> np.ndarray:
+    """(N,) samples in [-1, 1] of a mono file; AudioError unless it is what the manifest says, and all numbers."""
+    samples = np.empty(0, dtype=np.float32)
+    for block in blocks(path, expected, sample_rate, min_samples, max(1, expected)):
+        samples = block
+    return samples
+
+
+def blocks(
+    path: str, expected: int, sample_rate: int = SAMPLE_RATE, min_samples: int = 1, size: int = BLOCK
+) -> Iterator[np.ndarray]:
+    """As `read_samples`, in (size,) pieces of which one at a time is in memory."""
+    found, total = num_samples(path, sample_rate, min_samples), 0
+    if found != expected:
+        raise other_length(path, found, expected)
+    try:
+        for block in soundfile.blocks(source_of(path), blocksize=size, dtype="float32"):
+            check_finite(path, block, total)
+            total += len(block)
+            yield block
+    except (RuntimeError, OSError, MemoryError) as error:
+        raise damaged(path, error) from None
+    if total != expected:
+        raise other_length(path, total, expected)
+
+
+def other_length(path: str, found: int, expected: int) -> AudioError:
+    told = f"{found} samples read, {expected} in the manifest"
+    return AudioError(f"{path}: {told}; fetch the file again, or make the manifest anew")
+
+
+def check_finite(path: str, samples: np.ndarray, start: int) -> None:
+    """(N,) float samples, the first of which is number `start`; AudioError unless all are numbers."""
     if not np.isfinite(samples).all():
         bad = np.flatnonzero(~np.isfinite(samples))
-        raise AudioError(f"{path}: {len(bad)} samples are not finite, the first is number {bad[0]}; fetch it again")
+        told = f"{len(bad)} samples are not finite, the first is number {start + bad[0]}"
+        raise AudioError(f"{path}: {told}; fetch it again")
 
 
 def _length_or_error(path: str, sample_rate: int, min_samples: int, whole: bool) -> Tuple[int, Optional[str]]:

@@ -6,7 +6,8 @@ import torch
 from fairseq.data.dictionary import Dictionary
 from torch import Tensor, nn
 
-from distill_user_dir.checkpoints import CheckpointError, HubertCheckpoint
+from distill_user_dir.checkpoints.hubert import HubertCheckpoint
+from distill_user_dir.checkpoints.loading import CheckpointError
 from distill_user_dir.modules.cluster_heads import CodebookHead
 
 

@@ -1,10 +1,8 @@
 """Every difference between the two fairseq distributions, and between torch versions, each with its reason.
 
-Importing this module makes `torch.load` safe for the whole process. What differs in YAML is in the recipes: see
-`_self_.yaml` beside them.
+What differs in YAML is in the recipes: see `_self_.yaml` beside them.
 """
 
-import argparse
 import dataclasses
 import importlib
 import inspect
@@ -17,16 +15,7 @@ from unittest import mock
 
 import fairseq
 import hydra
-import torch
-from fairseq.data.dictionary import Dictionary
 from fairseq.dataclass import FairseqDataclass, configs
-
-# torch before 2.6 unpickles anything unless told otherwise; fairseq calls torch.load without saying.
-os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-
-# The only classes that a fairseq checkpoint holds beside tensors and plain containers:
-# dictionaries in `task_state`, and `args` in files written before fairseq had hydra configs.
-torch.serialization.add_safe_globals([Dictionary, argparse.Namespace])
 
 NULL_PATH = "None"  # what hydra 1.0 makes of a null where a path is expected
 

@@ -59,6 +59,14 @@ def parse_conv_layers(text: str) -> ConvLayers:
     return [(channels, kernel, stride) for channels, kernel, stride in layers]
 
 
+def receptive_field(layers: ConvLayers) -> Tuple[int, int]:
+    """Samples that one frame sees, and samples from one frame to the next."""
+    window, hop = 1, 1
+    for _, kernel, stride in layers:
+        window, hop = window + (kernel - 1) * hop, hop * stride
+    return window, hop
+
+
 def num_frames(samples: Tensor, layers: ConvLayers) -> Tensor:
     """Frames that a CNN without padding gives: (B,) long samples -> (B,) long frames; 0 where there are too few."""
     for _, kernel, stride in layers:

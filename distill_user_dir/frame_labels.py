@@ -6,7 +6,9 @@ import torch
 from fairseq.data.dictionary import Dictionary
 from torch import Tensor
 
-from distill_user_dir.manifest import Manifest, utf8_lines
+from distill_user_dir.manifest import Manifest
+from distill_user_dir.messages import quoted
+from distill_user_dir.texts import utf8_lines
 
 
 def labelled_frames(frames: Tensor, labels: Tensor, ratio: float) -> Tensor:
@@ -66,9 +68,9 @@ def _counts(manifest: Manifest, path: str, dictionary: Dictionary) -> List[int]:
             labels = line.split()
             unknown = set(labels) - known
             if unknown:
+                told = f"{name} has label {quoted(min(unknown), 40)}, which is none of the {len(known)}"
                 raise ValueError(
-                    f"{path}:{number}: {name} has label {min(unknown)[:40]!r}, which is none of the {len(known)} in "
-                    "the dictionary beside it; make labels and dictionary with the same clusters"
+                    f"{path}:{number}: {told} in the dictionary beside it; make both with the same clusters"
                 )
             counts.append(len(labels))
     return counts

@@ -34,6 +34,7 @@ from omegaconf import MISSING, DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_user_dir import compat
+from distill_user_dir.checkpoints.loading import mapped_files
 from distill_user_dir.files import write_lines
 from distill_user_dir.held_units import hear_held_units
 from distill_user_dir.infer_config import prepare
@@ -193,7 +194,8 @@ def decode(cfg: DictConfig) -> float:
     utils.import_user_module(cfg.common)
     if cfg.decoding.type == "fairseqlm":
         importlib.import_module("distill_user_dir.fairseq_lm")
-    return fairseq_main(cfg)
+    with mapped_files():  # a decode writes no checkpoints
+        return fairseq_main(cfg)
 
 
 infer.InferenceProcessor = Processor

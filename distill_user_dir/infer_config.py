@@ -10,7 +10,12 @@ from fairseq import utils
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from distill_user_dir import checkpoints, compat
+from distill_user_dir import compat
+from distill_user_dir.checkpoints.hubert import hubert_in, typed_configs
+from distill_user_dir.checkpoints.layouts.ctc import CtcLayout
+from distill_user_dir.checkpoints.layouts.transformer_lm import TransformerLmLayout
+from distill_user_dir.checkpoints.loading import load
+from distill_user_dir.checkpoints.sections import configs_of, layout_of
 from distill_user_dir.lexicon import check_lexicon
 from distill_user_dir.manifest import check_labels, read_manifest
 from distill_user_dir.models.student_hubert import StudentHubertConfig
@@ -101,12 +106,14 @@ def _settle_task(task: DictConfig) -> None:
 
 
 def _check_checkpoints(cfg: DictConfig) -> None:
-    """Safe to load, and its audio normalised as it was in training. torch before 2.6 would run what is in a file."""
+    """Of a kind that can be decoded, and its audio normalised as it was in training."""
     path, task, decoding = cfg.common_eval.path, cfg.task, cfg.decoding
-    state = checkpoints.load(path)
-    if any(key.startswith(checkpoints.ENCODER_PREFIX) for key in state["model"]):
-        checkpoints.typed_configs(checkpoints.hubert_in(path, state), StudentHubertConfig, {})
-    trained = (state.get("cfg") or {"task": {}})["task"]
+    content = load(path)
+    layout, trained = layout_of(configs_of(content)["model"]), configs_of(content)["task"]
+    if not layout.decodes:
+        raise ValueError(f"{path}: a {layout.names[0]}, which has no letters; fine-tune it first")
+    if isinstance(layout, CtcLayout):
+        typed_configs(hubert_in(path, content), StudentHubertConfig, {})
     # hubert_distillation leaves it to the models
     if task["_name"] == "hubert_pretraining" and "normalize" in trained:
         if not _is_set(task, "normalize"):
@@ -129,7 +136,8 @@ def _check_checkpoints(cfg: DictConfig) -> None:
         if not (os.path.isfile(file) if file else key == "lexicon" and decoding.unitlm):
             raise ValueError(f"decoding.{key}={file}: no such file, and decoding.type={decoding.type} needs it")
     if decoding.type == "fairseqlm":
-        checkpoints.load(decoding.lmpath)
+        if not isinstance(layout_of(configs_of(load(decoding.lmpath))["model"]), TransformerLmLayout):
+            raise ValueError(f"{decoding.lmpath}: no language model; name one of fairseq's transformer_lm")
         beside = os.path.join(os.path.dirname(decoding.lmpath), "dict.txt")
         if not os.path.isfile(beside):
             raise ValueError(f"{beside}: no such dictionary; put that of {decoding.lmpath} beside it")

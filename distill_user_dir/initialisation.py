@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
 logger = logging.getLogger(__name__)

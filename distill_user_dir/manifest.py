@@ -1,14 +1,14 @@
 """fairseq's manifests (`{split}.tsv`) and what can be wrong with the files that they name."""
 
-import contextlib
 import logging
 import os
-from typing import Iterator, List, NamedTuple, Optional, TextIO
+from typing import List, NamedTuple, Optional
 
-from fairseq.data.audio.audio_utils import parse_path
 from fairseq.data.dictionary import Dictionary
 
 from distill_user_dir.audio import scan
+from distill_user_dir.messages import quoted, reason
+from distill_user_dir.texts import utf8_lines
 
 logger = logging.getLogger(__name__)
 
@@ -24,16 +24,6 @@ class Manifest(NamedTuple):
     sizes: List[int]
 
 
-@contextlib.contextmanager
-def utf8_lines(path: str, encoding: str = "utf-8", newline: Optional[str] = None) -> Iterator[TextIO]:
-    """The lines of a text file; ValueError for bytes that are no UTF-8."""
-    try:
-        with open(path, encoding=encoding, newline=newline) as lines:
-            yield lines
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no UTF-8 text ({error.reason}); save it as UTF-8") from None
-
-
 def read_dictionary(path: str) -> Dictionary:
     """fairseq's dictionary of `symbol count` lines; ValueError where the file is none."""
     if not os.path.isfile(path):
@@ -41,8 +31,7 @@ def read_dictionary(path: str) -> Dictionary:
     try:
         return Dictionary.load(path)
     except Exception as error:  # fairseq's are of several kinds, a bare one among them
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: no dictionary of `symbol count` lines ({reason}); make it anew") from None
+        raise ValueError(f"{path}: no dictionary of `symbol count` lines ({reason(error)}); make it anew") from None
 
 
 def read_manifest(path: str) -> Manifest:
@@ -51,18 +40,18 @@ def read_manifest(path: str) -> Manifest:
         raise ValueError(f"{path}: no such manifest; make it with manifests/tsv.py, or correct task.data or the split")
     names, sizes = [], []
     with utf8_lines(path) as lines:
-        root = lines.readline().strip()
+        root = next(lines, "").strip()
         for number, line in enumerate(lines, 2):
             parts = line.strip().split("\t")
             if len(parts) != 2 or not parts[1].isdecimal() or len(parts[1]) > MOST_DIGITS or "\0" in parts[0]:
-                raise ValueError(f"{path}:{number}: expected `name<TAB>samples`, found {line.strip()[:80]!r}")
+                raise ValueError(f"{path}:{number}: expected `name<TAB>samples`, found {quoted(line.strip())}")
             names.append(parts[0])
             sizes.append(int(parts[1]))
     if not names:
         raise ValueError(f"{path}: no utterance in this manifest; a line a file follows its first, the root folder")
     if "\0" in root or not os.path.isdir(root):
         raise ValueError(
-            f"{path}:1: root folder {root[:200]!r} does not exist; correct it, or run manifests/tsv.py again"
+            f"{path}:1: root folder {quoted(root, 200)} does not exist; correct it, or run manifests/tsv.py again"
         )
     return Manifest(path, root, names, sizes)
 
@@ -92,10 +81,9 @@ def check_audio(manifest: Manifest, sample_rate: int, max_bad_share: float = 0.0
 
     ValueError where more than a share `max_bad_share` of them is not; those that are allowed for are warned of.
     """
-    lines = [i for i, name in enumerate(manifest.names) if not parse_path(os.path.join(manifest.root, name))[1]]
-    paths = [os.path.join(manifest.root, manifest.names[i]) for i in lines]
+    paths = [os.path.join(manifest.root, name) for name in manifest.names]
     lengths, errors = scan(paths, sample_rate, 1, progress=False)
-    for i, length in zip(lines, lengths):
+    for i, length in enumerate(lengths):
         if length and length != manifest.sizes[i]:
             errors.append(
                 f"{manifest.path}:{i + 2}: {manifest.names[i]} has {length} samples, the manifest says "
@@ -112,8 +100,11 @@ def check_labels(manifest: Manifest, label_path: str) -> None:
     """A label file has one line an utterance."""
     if not os.path.isfile(label_path):
         raise ValueError(f"{label_path}: no such label file; correct task.label_dir or task.labels")
+    count = 0
     with open(label_path, "rb") as lines:
-        count = sum(1 for _ in lines)
+        for count, line in enumerate(lines, 1):
+            if b"\r" in line:  # fairseq finds an utterance's labels by counting characters, and Python drops these
+                raise ValueError(f"{label_path}:{count}: a carriage return; save it with the line ends of Unix")
     if count != len(manifest.names):
         raise ValueError(
             f"{label_path}: {count} lines, but {manifest.path} lists {len(manifest.names)} utterances; "

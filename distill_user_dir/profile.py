@@ -28,17 +28,20 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.hubert import hubert_in
+from distill_user_dir.machine import need, usable_device
 from distill_user_dir.measure import interleaved, peak_memory
+from distill_user_dir.messages import reason, tell
 from distill_user_dir.models.student_hubert import StudentHubert, student_config
 from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.student import load_student
+from distill_user_dir.texts import read_text
 
 PARTS = ("front-end", "positional convolution", "Transformer", "CTC layer")
 BASE = "HuBERT Base"
 HEADS = ("heads.", "cluster_head.projection.", "frontend_head.")
-SAMPLE_RATE = 16000
+SAMPLE_RATE, SHORTEST = 16000, 400  # Hz; samples of one frame
 
 
 class Row(NamedTuple):
@@ -83,17 +86,16 @@ def structure(source: str, teacher_width: int) -> Any:
     values = {"teacher_embed_dim": teacher_width}
     for path in source.split("+"):
         try:
-            with open(path, encoding="utf-8") as file:
-                found = yaml.safe_load(file)
+            found = yaml.safe_load(read_text(path))
             if not isinstance(found, dict):
                 raise ValueError("it holds no keys")
             values.update(found.get("model", found))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ValueError(f"{path}: no structure of a student: {str(error).splitlines()[0]}") from None
+            raise ValueError(f"{path}: no structure of a student: {reason(error)}") from None
     try:
         return student_config({**values, "fbank_stats": None})  # a file of the data's
     except (ValueError, OmegaConfBaseException) as error:
-        raise ValueError(f"{source}: no structure of a student: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{source}: no structure of a student: {reason(error)}") from None
 
 
 def parameters(row: Row) -> Dict[str, int]:
@@ -224,15 +226,29 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """ValueError for what would end it late; the device and the number of threads are taken up."""
+    numbers = {"--seconds": args.seconds, "--batch": args.batch, "--rounds": [args.rounds]}
+    for option, values in {**numbers, "--threads": [args.threads or 1]}.items():
+        if min(values) <= 0:
+            raise ValueError(f"{option} {min(values):g}: expected a number above 0")
+    if min(args.seconds) * SAMPLE_RATE < SHORTEST:
+        raise ValueError(f"--seconds {min(args.seconds):g}: less than one frame, {SHORTEST / SAMPLE_RATE} s")
+    args.device = usable_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.plot:
+        need("matplotlib", "manifests")
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     logging.disable(logging.INFO)  # fairseq logs every config
-    if args.threads:
-        torch.set_num_threads(args.threads)
     try:
+        check_arguments(args)
         found = profile(args)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        tell(f"error: {error}")
         return 1
     print(table(found))
     if args.json:

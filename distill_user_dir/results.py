@@ -11,6 +11,9 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
+from distill_user_dir.messages import reason, tell
+from distill_user_dir.texts import read_text
+
 NUMBERS = ("wer", "cer", "rtf", "utterances")
 
 
@@ -18,12 +21,11 @@ def read_result(folder: str) -> Dict[str, Any]:
     """What a decode wrote; ValueError where there is none, or not all of it."""
     path = os.path.join(folder, "wer.json")
     try:
-        with open(path, encoding="utf-8") as stream:
-            result = json.load(stream)
+        result = json.loads(read_text(path))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; the decode has not ended, or this is not its folder") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no JSON ({error})") from None
+        raise ValueError(f"{path}: no JSON ({reason(error)})") from None
     interval = result.get("wer_interval") if isinstance(result, dict) else None
     numbers = [*(result.get(key) for key in NUMBERS), *interval] if isinstance(interval, list) else [None]
     if len(numbers) != len(NUMBERS) + 2 or not all(type(number) in (int, float) for number in numbers):
@@ -57,7 +59,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         print("\n".join(lines_of(args.folders)))
     except ValueError as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     return 0
 

@@ -6,11 +6,14 @@ python -m distill_user_dir.slim checkpoint_best.pt student.pt --half
 
 import argparse
 import os
+import sys
 
 import torch
 
-from distill_user_dir.checkpoints import hubert_in, load
+from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.files import replacing
+from distill_user_dir.messages import tell
+from distill_user_dir.student import load_student
 
 KEEP = ("args", "cfg", "model", "task_state", "optimizer_history")
 
@@ -19,11 +22,14 @@ def slim(source: str, target: str, half: bool = False) -> int:
     """Copies model, configs and dictionaries, in half precision if asked; returns the new file's bytes.
 
     optimizer_history and the place in the data stay: they are short, and fairseq loads no file without them.
+    CheckpointError where `source` makes no model, ValueError where it is `target`.
     """
+    if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
+        raise ValueError(f"{target}: the checkpoint itself, which would lose its optimizer's state; give another name")
+    load_student(source)  # every weight in its shape
     state = load(source)
-    hubert_in(source, state)
     kept = {key: state[key] for key in KEEP if key in state}
-    kept["extra_state"] = {"train_iterator": state.get("extra_state", {}).get("train_iterator")}
+    kept["extra_state"] = {"train_iterator": (state.get("extra_state") or {}).get("train_iterator")}
     if half:
         kept["model"] = {k: v.half() if v.is_floating_point() else v for k, v in kept["model"].items()}
     with replacing(target) as temporary:
@@ -31,15 +37,20 @@ def slim(source: str, target: str, half: bool = False) -> int:
     return os.path.getsize(target)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="IN", help="checkpoint of a student, fine-tuned or not")
     parser.add_argument("target", metavar="OUT", help="slim checkpoint to write")
     parser.add_argument("--half", action="store_true", help="weights in half precision (fp16)")
     args = parser.parse_args()
-    size = slim(args.source, args.target, args.half)
+    try:
+        size = slim(args.source, args.target, args.half)
+    except (ValueError, OSError) as error:
+        tell(error)
+        return 1
     print(f"{args.target}: {size / 1e6:.1f} MB, {args.source}: {os.path.getsize(args.source) / 1e6:.1f} MB")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

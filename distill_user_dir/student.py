@@ -10,11 +10,12 @@ import torch
 from fairseq.data.data_utils import post_process
 from torch import Tensor, nn
 
-from distill_user_dir.checkpoints import CheckpointError, hubert_in, load
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
+from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.models.student_ctc import blank_where_padded
 from distill_user_dir.modules.fold import fold
 from distill_user_dir.padding import padding_mask
-from distill_user_dir.pretrained import build_hubert
 
 
 class StudentOutput(NamedTuple):
@@ -44,13 +45,17 @@ class Student(nn.Module):
     def forward(self, waveforms: Tensor, lengths: Optional[Tensor] = None) -> StudentOutput:
         """(B, N) float audio in [-1, 1], raw, padded at the end; (B,) samples, all of N by default.
 
-        ValueError where an utterance is too short for one frame.
+        ValueError where an utterance is too short for one frame, or longer than N.
         """
         if lengths is None:
             lengths = torch.full((waveforms.size(0),), waveforms.size(1), dtype=torch.long, device=waveforms.device)
         frames = self.encoder.num_frames(lengths)
-        if not torch.compiler.is_compiling() and int(frames.min()) < 1:
-            raise ValueError(f"{int(lengths.min())} samples are too few for one frame: give at least 400")
+        if not torch.compiler.is_compiling():
+            if lengths.shape != waveforms.shape[:1] or int(lengths.max()) > waveforms.size(1):
+                told = f"lengths {lengths.tolist()} of {waveforms.size(0)} utterances of {waveforms.size(1)} samples"
+                raise ValueError(f"{told}: one each, and none above")
+            if int(frames.min()) < 1:
+                raise ValueError(f"{int(lengths.min())} samples are too few for one frame: give at least 400")
         depth = len(self.encoder.encoder.layers)
         encoded = self.encoder.encode(waveforms, padding_mask(lengths, waveforms.size(1)), keep=range(1, depth + 1))
         log_probs = None
@@ -79,7 +84,7 @@ def load_student(path: str, folded: bool = True) -> Student:
     encoder = build_hubert(checkpoint)
     proj, symbols, units = None, [], "letter"
     if checkpoint.fine_tuned:
-        dictionary = state.get("task_state", {}).get("target_dictionary")
+        dictionary = (state.get("task_state") or {}).get("target_dictionary")
         weight, bias = (state["model"].get(f"w2v_encoder.proj.{name}") for name in ("weight", "bias"))
         if dictionary is None or weight is None or bias is None or len(dictionary) != weight.size(0):
             raise CheckpointError(f"{path}: fine-tuned, but its output layer and its dictionary do not fit together")

@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import traceback
-import zipfile
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import torch
@@ -23,12 +22,14 @@ from fairseq.trainer import Trainer
 from fairseq_cli import train
 from torch.utils.data import DataLoader
 
-from distill_user_dir.checkpoints import CheckpointError, load
+from distill_user_dir.checkpoints.loading import CheckpointError, damage, load
 from distill_user_dir.files import replacing
+from distill_user_dir.messages import plain, reason
 
 logger = logging.getLogger(__name__)
 
 PREEMPTED = 128 + signal.SIGTERM  # what a shell, and so a scheduler, sees of a process that SIGTERM ended
+OTHER_RECIPES = ("Cannot load model parameters", "Criterion does not match", "Optimizer does not match")
 ATTEMPTS = 3  # to write a checkpoint
 HERE = os.path.dirname(os.path.abspath(__file__))
 fairseqs = {
@@ -51,7 +52,7 @@ def one_line_errors() -> Iterator[None]:
         if os.environ.get("HYDRA_FULL_ERROR") or not (raised_in.startswith(HERE + os.sep) or of_worker):
             raise
         prefix = f"{type(error).__module__}.{type(error).__name__}: "
-        print(f"\n{str(error).rpartition(prefix)[2]}", file=sys.stderr)
+        print(f"\n{plain(str(error).rpartition(prefix)[2])}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -72,6 +73,8 @@ def main(cfg: Any, **kwargs: Any) -> None:
     try:
         with one_line_errors():
             train.main(cfg, **kwargs)
+        if torch.distributed.is_initialized():  # its threads must not outlive the interpreter
+            torch.distributed.destroy_process_group()
     finally:
         ending.set()
 
@@ -159,23 +162,18 @@ def load_checkpoint(cfg: Any, trainer: Trainer, **kwargs: Any) -> Tuple[Any, Any
         use_newest_whole(cfg.save_dir)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-    loaded = fairseqs["load_checkpoint"](cfg, trainer, **kwargs)
+    try:
+        loaded = fairseqs["load_checkpoint"](cfg, trainer, **kwargs)
+    except Exception as error:  # fairseq's own is a bare one
+        if not str(error).startswith(OTHER_RECIPES):
+            raise
+        raise CheckpointError(
+            f"{cfg.restore_file} in {cfg.save_dir} is of another model or training than this recipe's "
+            f"({reason(error)}); give another checkpoint.save_dir, or that recipe"
+        ) from None
     if trainer.data_parallel_world_size == 1:  # several end at once, at their last save
         signal.signal(signal.SIGTERM, preemption.take_note)
     return loaded
-
-
-def damage(path: str) -> Optional[str]:
-    """What is wrong with a checkpoint: nothing that can be loaded, or bytes that are not those that were written."""
-    try:
-        load(path)
-        if not zipfile.is_zipfile(path):  # of before torch 1.6, without checksums
-            return None
-        with zipfile.ZipFile(path) as archive:
-            entry = archive.testzip()
-    except CheckpointError as error:
-        return str(error)
-    return entry and f"{path}: {entry} is damaged"
 
 
 def updates_of(path: str) -> int:
@@ -193,17 +191,17 @@ def use_newest_whole(save_dir: str) -> None:
     if not os.path.exists(last) and not any(updates_of(path) >= 0 for path in others):
         return
     wrong = damage(last) if os.path.exists(last) else f"{last}: not there"
-    if wrong is None:
+    if not wrong:
         history = load(last).get("optimizer_history") or [{}]
         others = [path for path in others if updates_of(path) > history[-1].get("num_updates", 0)]
     for path in others:
-        if damage(path) is None:
+        if not damage(path):
             logger.warning(f"{wrong or last + ': older'}; going on from {path}")
-            if wrong is not None and os.path.exists(last):
+            if wrong and os.path.exists(last):
                 os.replace(last, f"{last}.damaged")
             WholeCopies.copy(path, last)
             return
-    if wrong is not None:
+    if wrong:
         raise CheckpointError(
             f"{wrong}; no other checkpoint in {save_dir} is whole: remove it to start from the beginning"
         )

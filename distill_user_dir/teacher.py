@@ -5,11 +5,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.modules.cluster_heads import CodebookHead
 from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import LengthAwareHubert
-from distill_user_dir.pretrained import build_hubert
 
 
 class TeacherOutput(NamedTuple):

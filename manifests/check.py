@@ -19,14 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-import soundfile
 import tqdm
-from fairseq.data.audio.audio_utils import parse_path
 from fairseq.data.dictionary import Dictionary
 
-from distill_user_dir.audio import SAMPLE_RATE, AudioError, check_samples, num_samples
+from distill_user_dir.audio import SAMPLE_RATE, AudioError, blocks
 from distill_user_dir.frame_labels import check_frame_labels, expected_labels
-from distill_user_dir.manifest import Manifest, check_labels, read_dictionary, read_manifest, utf8_lines
+from distill_user_dir.machine import need
+from distill_user_dir.manifest import Manifest, check_labels, read_dictionary, read_manifest
+from distill_user_dir.messages import quoted, tell
+from distill_user_dir.texts import utf8_lines
 from manifests.tsv import MIN_SAMPLES
 
 FRAME_RATE = 50  # of HuBERT and its students
@@ -51,19 +52,15 @@ class Findings(NamedTuple):
 
 def hear(path: str, expected: int, sample_rate: int) -> Heard:
     """Decodes a file; `error` where it is not the (expected,) finite samples of one channel at the rate."""
-    if parse_path(path)[1]:
-        return Heard()  # a slice of a .zip, which fairseq reads
+    digest, peak, clipped = hashlib.blake2b(digest_size=16), 0.0, 0
     try:
-        num_samples(path, sample_rate, MIN_SAMPLES)
-        samples, _ = soundfile.read(path, dtype="float32")
-        check_samples(path, samples, expected)
+        for block in blocks(path, expected, sample_rate, MIN_SAMPLES):
+            amplitude = np.abs(block)
+            peak, clipped = max(peak, float(amplitude.max())), clipped + int((amplitude >= FULL_SCALE).sum())
+            digest.update((block * 32768).round().clip(-(2**31), 2**31 - 128).astype(np.int32).tobytes())
     except AudioError as error:
         return Heard(error=str(error))
-    except (RuntimeError, OSError, MemoryError) as error:
-        return Heard(error=f"{path}: damaged or cut ({' '.join(str(error).split())}); fetch it again, or leave it out")
-    amplitude = np.abs(samples)
-    digest = hashlib.blake2b((samples * 32768).round().astype(np.int32).tobytes(), digest_size=16).digest()
-    return Heard(digest, float(amplitude.max()), float((amplitude >= FULL_SCALE).mean()))
+    return Heard(digest.digest(), peak, clipped / expected)
 
 
 def hear_all(manifests: Sequence[Manifest], sample_rate: int, workers: int, progress: bool) -> List[List[Heard]]:
@@ -136,7 +133,7 @@ def sequence_errors(manifest: Manifest, path: str, dictionary: Dictionary, sampl
             if not units:
                 errors.append(f"{path}:{number}: {name} has an empty transcript")
             elif unknown:
-                errors.append(f"{path}:{number}: {name} has {' '.join(unknown)[:40]}, not in its dictionary")
+                errors.append(f"{path}:{number}: {name} has {quoted(' '.join(unknown), 40)}, not in its dictionary")
             elif least_frames(units) > frames:
                 errors.append(
                     f"{path}:{number}: {name} has {len(units)} units, for which CTC needs {least_frames(units)} "
@@ -239,16 +236,17 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     try:
+        need("matplotlib", "manifests")  # before everything is read
         manifests, findings, errors = check(args.data, args.splits, args.sample_rate, args.label_rate, args.workers)
         for line in [line for found in findings for line in found.warnings]:
-            print(f"warning: {line}", file=sys.stderr)
+            tell(f"warning: {line}")
         for line in [*(line for found in findings for line in found.errors), *errors]:
-            print(f"error: {line}", file=sys.stderr)
+            tell(f"error: {line}")
         if manifests:
             print(table(manifests, findings, args.sample_rate))
             plot(manifests, args.plot or os.path.join(args.data, "lengths.png"), args.sample_rate)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     total = sum(len(found.errors) for found in findings) + len(errors)
     print(f"{total} errors, {sum(len(found.warnings) for found in findings)} warnings")

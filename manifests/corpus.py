@@ -19,7 +19,9 @@ import sys
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from distill_user_dir.files import write_lines
-from distill_user_dir.manifest import utf8_lines
+from distill_user_dir.machine import need
+from distill_user_dir.messages import quoted, reason, tell
+from distill_user_dir.texts import utf8_lines
 from manifests import items
 from manifests.letters import read_files
 from manifests.resample import resample_all
@@ -33,7 +35,7 @@ def csv_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Opti
         header = rows.fieldnames or []
         lacking = [column for column in columns if column not in header]
         if lacking:
-            there = ", ".join(header) or "nothing"
+            there = quoted(", ".join(header)) if header else "nothing"
             raise ValueError(f"{path}:1: no column {', '.join(lacking)} but {there}; name them: --columns PATH TEXT")
         for row in rows:
             yield rows.line_num, [row[column] for column in columns]
@@ -48,7 +50,7 @@ def json_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Opt
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}:{number}: no JSON ({error})") from None
+                raise ValueError(f"{path}:{number}: no JSON ({reason(error)})") from None
             if not isinstance(row, dict):
                 raise ValueError(f"{path}:{number}: no JSON object with {' and '.join(columns)}")
             values = [row.get(column) for column in columns]
@@ -63,7 +65,7 @@ def read_table(path: str, columns: Sequence[str], audio: Optional[str]) -> Tuple
     try:
         listed = list(rows)
     except csv.Error as error:
-        raise ValueError(f"{path}: no CSV ({error}); save it again") from None
+        raise ValueError(f"{path}: no CSV ({reason(error)}); save it again") from None
     for number, (name, text) in listed:
         place = f"{path}:{number}"
         if not name or text is None:
@@ -71,7 +73,7 @@ def read_table(path: str, columns: Sequence[str], audio: Optional[str]) -> Tuple
             continue
         full = os.path.normpath(os.path.join(root, name))
         if full in used:
-            errors.append(f"{place}: {name} is at {used[full]} too; remove one")
+            errors.append(f"{place}: {quoted(name, 200)} is at {used[full]} too; remove one")
             continue
         used[full] = place
         found.append(items.Item(full, " ".join(text.split()), place))
@@ -133,6 +135,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     text = items.Text(args.upper, args.remove, args.characters)
     try:
+        if args.resample:
+            need("scipy.signal", "manifests")
         if os.path.isdir(args.source):
             listed, wrong = read_folder(args.source, args.transcripts, args.ext)
         else:
@@ -142,7 +146,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             wrong = wrong + refused
         print(prepare(listed, wrong, args.dest, args.name, text, items.Options.of(args)))
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     return 0
 

@@ -17,14 +17,16 @@ import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-import soundfile
 import torch
 import tqdm
 
-from distill_user_dir.audio import SAMPLE_RATE
+from distill_user_dir.audio import SAMPLE_RATE, read_samples
 from distill_user_dir.files import write_bytes
 from distill_user_dir.manifest import read_manifest
+from distill_user_dir.messages import tell
 from distill_user_dir.modules.fbank import KaldiFbank
+
+PIECE = 10_000  # frames that are computed at a time
 
 
 class Moments(NamedTuple):
@@ -59,19 +61,22 @@ def start_worker(options: Dict[str, Any]) -> None:
     _fbank = KaldiFbank(**options)
 
 
+def start_one_of_several(options: Dict[str, Any]) -> None:
+    torch.set_num_threads(1)  # each has a core of its own
+    start_worker(options)
+
+
 def measure(entry: Tuple[str, int]) -> Moments:
     """Path and samples of an utterance -> its Moments; ValueError if the file is not what the manifest says."""
     path, expected = entry
-    try:
-        samples, rate = soundfile.read(path, dtype="float32")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{path}: {error}; replace it, or take it out of the manifest") from None
-    if rate != _fbank.options["sample_frequency"] or samples.ndim != 1 or len(samples) != expected:
-        raise ValueError(
-            f"{path}: {len(samples)} samples at {rate} Hz in {samples.ndim} channels, expected {expected} at "
-            f"{_fbank.options['sample_frequency']:g} Hz in 1; resample it, or make the manifest anew"
-        )
-    return moments_of(_fbank(torch.from_numpy(samples)[None])[0].numpy())
+    samples = torch.from_numpy(read_samples(path, expected, int(_fbank.options["sample_frequency"])))
+    found, frames = None, int(_fbank.num_frames(torch.tensor(expected)))
+    for first in range(0, frames, PIECE):
+        last = min(first + PIECE, frames) - 1
+        piece = samples[first * _fbank.shift : last * _fbank.shift + _fbank.size]
+        part = moments_of(_fbank(piece[None])[0].numpy())
+        found = part if found is None else found + part
+    return found
 
 
 def total(entries: List[Tuple[str, int]], options: Dict[str, Any], workers: int, progress: bool) -> Moments:
@@ -79,7 +84,9 @@ def total(entries: List[Tuple[str, int]], options: Dict[str, Any], workers: int,
     found = Moments(0, np.zeros(bins), np.zeros(bins))
     with contextlib.ExitStack() as stack:
         if workers > 1:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers, start_worker, (options,)))
+            pool = stack.enter_context(
+                multiprocessing.get_context("spawn").Pool(workers, start_one_of_several, (options,))
+            )
             parts = pool.imap(measure, entries, chunksize=16)  # in order: any number of workers gives the same sums
         else:
             start_worker(options)
@@ -137,7 +144,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         found = write_stats(os.path.join(args.data, f"{args.split}.tsv"), dest, options, args.workers)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     print(f"{dest}: {found.frames} frames, {args.bins} bins")
     return 0

@@ -15,17 +15,19 @@ import os
 import sys
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
-import kaldi_native_fbank
 import numpy as np
-import soundfile
 import tqdm
-from npy_append_array import NpyAppendArray
 
-from distill_user_dir.audio import SAMPLE_RATE, check_samples, num_samples
+from distill_user_dir.audio import SAMPLE_RATE, read_samples
 from distill_user_dir.files import replacing
+from distill_user_dir.machine import need, usable_device
 from distill_user_dir.manifest import read_manifest
+from distill_user_dir.messages import tell
 from manifests.kmeans import label_line, read_centres
+from manifests.tsv import MIN_SAMPLES
 
+PIECE = 1 << 16  # samples that are handed over at a time
+MOST_FRAMES = 5000  # that a HuBERT hears at a time
 DELTA_REACH = 2  # frames on either side: a window of 5
 
 
@@ -48,12 +50,14 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
 
     The options are those of HuBERT's first iteration: torchaudio.compliance.kaldi.mfcc with use_energy=False.
     """
+    kaldi_native_fbank = need("kaldi_native_fbank", "manifests")
     options = kaldi_native_fbank.MfccOptions()
     options.frame_opts.dither = 0.0
     options.frame_opts.samp_freq = SAMPLE_RATE
     options.use_energy = False
     extractor = kaldi_native_fbank.OnlineMfcc(options)
-    extractor.accept_waveform(SAMPLE_RATE, samples.tolist())
+    for start in range(0, len(samples), PIECE):  # as a list, samples take eight times the memory
+        extractor.accept_waveform(SAMPLE_RATE, samples[start : start + PIECE].tolist())
     extractor.input_finished()
     cepstra = np.stack([extractor.get_frame(t) for t in range(extractor.num_frames_ready)])
     first = deltas(cepstra)
@@ -61,16 +65,27 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
 
 
 def hubert(checkpoint: str, layer: int, device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of (N,) float32 samples at 16 kHz -> (T, D) float32, the output of a layer counted from 1."""
+    """A function of (N,) float32 samples at 16 kHz -> (T, D) float32, the output of a layer counted from 1.
+
+    Of audio above 100 s each 100 s are heard alone, as in fairseq's dump_hubert_feature.py.
+    """
     import torch
 
+    from distill_user_dir.conv_layers import receptive_field
     from distill_user_dir.teacher import Teacher
 
-    teacher = Teacher.load(checkpoint, layers=[layer]).to(torch.device(device))
+    place = usable_device(device)
+    teacher = Teacher.load(checkpoint, layers=[layer]).to(place)
+    window, hop = receptive_field(teacher.model.conv_layers)
 
     def extract(samples: np.ndarray) -> np.ndarray:
-        source = torch.from_numpy(samples).unsqueeze(0).to(device)
-        return teacher(source, None).layers[layer][0].float().cpu().numpy()
+        source, parts = torch.from_numpy(samples).unsqueeze(0), []
+        frames = int(teacher.model.num_frames(torch.tensor(len(samples))))
+        for first in range(0, frames, MOST_FRAMES):
+            last = min(first + MOST_FRAMES, frames) - 1
+            piece = source[:, first * hop : last * hop + window] if frames > MOST_FRAMES else source
+            parts.append(teacher(piece.to(place), None).layers[layer][0].float().cpu().numpy())
+        return np.concatenate(parts)
 
     return extract
 
@@ -83,14 +98,6 @@ def shard_of(total: int, nshard: int, rank: int) -> Tuple[int, int]:
     if start >= end:
         raise ValueError(f"shard {rank} of {nshard} has none of {total} utterances; take a smaller --nshard")
     return start, end
-
-
-def read_samples(path: str, expected: int) -> np.ndarray:
-    """(N,) float32 in [-1, 1]; ValueError if the file is not what the manifest says."""
-    num_samples(path, SAMPLE_RATE, min_samples=400)
-    samples, _ = soundfile.read(path, dtype="float32")
-    check_samples(path, samples, expected)
-    return samples
 
 
 class Shard(NamedTuple):
@@ -107,7 +114,7 @@ class Shard(NamedTuple):
 
     def features(self, extract: Callable[[np.ndarray], np.ndarray], progress: bool) -> Iterator[np.ndarray]:
         for path, size in tqdm.tqdm(self.entries, desc="features", unit="utterance", disable=not progress):
-            yield extract(read_samples(path, size))
+            yield extract(read_samples(path, size, min_samples=MIN_SAMPLES))
 
 
 def dump(
@@ -124,7 +131,8 @@ def dump(
         if os.path.exists(leftover):
             os.remove(leftover)
     total = 0
-    with NpyAppendArray(f"{stem}.npy.tmp") as array, open(f"{stem}.len.tmp", "w", encoding="utf-8") as lengths:
+    arrays = need("npy_append_array", "manifests")
+    with arrays.NpyAppendArray(f"{stem}.npy.tmp") as array, open(f"{stem}.len.tmp", "w", encoding="utf-8") as lengths:
         for features in shard.features(extract, progress):
             array.append(np.ascontiguousarray(features, dtype=np.float32))
             lengths.write(f"{len(features)}\n")
@@ -191,7 +199,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         else:
             utterances, frames = dump(tsv, args.feat_dir, extract, args.nshard, args.rank)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     print(f"{args.feat_dir}: {utterances} utterances, {frames} frames")
     return 0

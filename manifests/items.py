@@ -5,13 +5,13 @@ What corpus.py and librispeech.py have in common: {name}.tsv, {name}.ltr, {name}
 
 import argparse
 import os
-import sys
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from distill_user_dir.audio import SAMPLE_RATE, scan
 from distill_user_dir.files import write_lines
+from distill_user_dir.messages import tell
 from manifests.letters import WORD_END, Transcript, dictionary, letters, read_lines, unknown_letters
-from manifests.tsv import MIN_SAMPLES
+from manifests.tsv import MIN_SAMPLES, fits_manifest
 
 
 class Options(NamedTuple):
@@ -101,7 +101,7 @@ def check(items: Sequence[Item], text: Text, options: Options) -> Checked:
     errors, spoken = [], []
     for item in items:
         changed, error = text.of(item)
-        if error is None and any(character in item.path for character in "\t\n"):
+        if error is None and not fits_manifest(item.path):
             error = f"{item.path!r}: a tab or a line break in its name; rename it"
         errors += [] if error is None else [error]
         spoken += [changed] if error is None else []
@@ -119,7 +119,7 @@ def settle(errors: Sequence[str], total: int, skip_bad: bool) -> None:
     told = "\n".join([*errors, f"{len(errors)} errors in {total} utterances"])
     if not skip_bad:
         raise ValueError(f"{told}, nothing written; --skip-bad leaves them out")
-    print(f"{told}, left out", file=sys.stderr)
+    tell(f"{told}, left out")
 
 
 def symbols_for(dest: str, dict_path: Optional[str], training: Sequence[Item]) -> Tuple[str, List[str]]:
@@ -132,7 +132,7 @@ def symbols_for(dest: str, dict_path: Optional[str], training: Sequence[Item]) -
     given = read_lines(dict_path) if dict_path else None
     if known is not None and given is not None and known != given:
         raise ValueError(f"{own}: there, and not the same as {dict_path}; remove one, or take another --dest")
-    lines = given or known or dictionary([Transcript(item.words, item.place) for item in training])
+    lines = given or known or dictionary(training)
     return (dict_path or own), lines
 
 

@@ -16,6 +16,7 @@ With --kmeans, features.py writes labels, and no features at all; --join puts th
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -23,13 +24,22 @@ import tempfile
 from typing import List, NamedTuple, Optional, Sequence
 
 import fairseq
-import joblib
 import numpy as np
 
 from distill_user_dir.files import replacing, write_lines
+from distill_user_dir.machine import need
 from distill_user_dir.manifest import read_manifest
+from distill_user_dir.messages import quoted, reason, tell
+from distill_user_dir.texts import check_regular, utf8_lines
 
 SCRIPTS = os.path.join(os.path.dirname(fairseq.__file__), "examples", "hubert", "simple_kmeans")
+# runs a script, which would pickle its model, and keeps the centres alone
+KEEP_CENTRES = """
+import runpy, sys, joblib, numpy
+joblib.dump = lambda model, path: numpy.save(path, model.cluster_centers_.astype(numpy.float32))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -41,8 +51,9 @@ def default_threads() -> int:
 
 def run_script(name: str, arguments: Sequence[str], threads: int) -> None:
     """Prints and runs one of fairseq's scripts; CalledProcessError if it fails."""
-    command = [sys.executable, os.path.join(SCRIPTS, name), *arguments]
-    print(" ".join(shlex.quote(part) for part in command), flush=True)
+    command = [os.path.join(SCRIPTS, name), *arguments]
+    print(" ".join(shlex.quote(part) for part in ["python", *command]), flush=True)
+    command = [sys.executable, "-c", KEEP_CENTRES, *command]
     environment = {**os.environ, **{limit: str(threads) for limit in THREAD_LIMITS}}
     subprocess.run(command, env=environment, check=True)
 
@@ -50,15 +61,15 @@ def run_script(name: str, arguments: Sequence[str], threads: int) -> None:
 def learn(feat_dir: str, split: str, nshard: int, clusters: int, seed: int, percent: float, threads: int) -> np.ndarray:
     """-> (clusters, dim) float32, by fairseq's learn_kmeans.py. CalledProcessError if it fails."""
     with tempfile.TemporaryDirectory(prefix="kmeans-", dir=feat_dir) as folder:
-        model = os.path.join(folder, "kmeans.joblib")
-        learning = [feat_dir, split, str(nshard), model, str(clusters), "--seed", str(seed), "--percent", str(percent)]
+        path = os.path.join(folder, "kmeans.npy")
+        learning = [feat_dir, split, str(nshard), path, str(clusters), "--seed", str(seed), "--percent", str(percent)]
         run_script("learn_kmeans.py", learning, threads)
-        return joblib.load(model).cluster_centers_.astype(np.float32)
+        return read_centres(path)
 
 
 def check_memory(feat_dir: str, split: str, lengths: Sequence[Sequence[int]], percent: float, memory: float) -> None:
     """Tells what learning will hold; ValueError where it is more than `memory` gigabytes."""
-    dim = np.load(os.path.join(feat_dir, f"{split}_0_{len(lengths)}.npy"), mmap_mode="r").shape[1]
+    dim = read_features(os.path.join(feat_dir, f"{split}_0_{len(lengths)}.npy")).shape[1]
     frames = sum(sum(shard) for shard in lengths) * (percent if percent >= 0 else 1)
     needed = 2 * frames * dim * 4 / 1e9  # the shards' samples, and all of them in one piece
     print(f"learning on about {frames:.0f} frames of {dim}: {needed:.3g} GB", flush=True)
@@ -72,14 +83,27 @@ def check_memory(feat_dir: str, split: str, lengths: Sequence[Sequence[int]], pe
 
 def read_centres(path: str) -> np.ndarray:
     """(clusters, dim) float32; ValueError where the file has anything else."""
+    centres = read_array(path, "cluster centres", "manifests/kmeans.py")
+    if not len(centres) or not np.isfinite(centres).all():
+        raise ValueError(f"{path}: no cluster centres, or some that are not finite; make them with manifests/kmeans.py")
+    return np.array(centres)
+
+
+def read_features(path: str) -> np.ndarray:
+    """(frames, dim) float32, mapped; ValueError where the file has anything else."""
+    return read_array(path, "features", "manifests/features.py")
+
+
+def read_array(path: str, what: str, maker: str) -> np.ndarray:
+    """A matrix of float32, mapped, so that it takes no more memory than the file."""
+    check_regular(path)
     try:
-        centres = np.load(path, allow_pickle=False)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy's parser of headers has errors of its own for what is none
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: no cluster centres ({reason}); make them with manifests/kmeans.py") from None
-    if not isinstance(centres, np.ndarray) or centres.ndim != 2 or centres.dtype != np.float32 or not len(centres):
-        raise ValueError(f"{path}: no (clusters, dim) float32 array; make it with manifests/kmeans.py")
-    return centres
+        raise ValueError(f"{path}: no {what} ({reason(error)}); make them with {maker}") from None
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype != np.float32 or not found.shape[1]:
+        raise ValueError(f"{path}: no {what}, which are a matrix of float32; make them with {maker}")
+    return found
 
 
 def nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -88,14 +112,17 @@ def nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def label_line(frames: np.ndarray, centres: np.ndarray) -> str:
+    """A line of labels; ValueError for features that are not finite, which are near to nothing."""
+    if not np.isfinite(frames).all():
+        raise ValueError("features that are not finite; look at the audio and the checkpoint they are of")
     return " ".join(map(str, nearest(frames, centres).tolist()))
 
 
 def dump_labels(feat_dir: str, split: str, nshard: int, rank: int, centres: np.ndarray, lengths: Sequence[int]) -> None:
     """Writes FEAT_DIR/{split}_{rank}_{nshard}.km; features are read an utterance at a time."""
     stem = os.path.join(feat_dir, f"{split}_{rank}_{nshard}")
-    features = np.load(f"{stem}.npy", mmap_mode="r")
-    if features.ndim != 2 or len(features) != sum(lengths) or features.shape[1] != centres.shape[1]:
+    features = read_features(f"{stem}.npy")
+    if len(features) != sum(lengths) or features.shape[1] != centres.shape[1]:
         raise ValueError(
             f"{stem}.npy: {features.shape}, expected ({sum(lengths)}, {centres.shape[1]}) by its .len and the centres; "
             "make the features anew"
@@ -113,9 +140,19 @@ def read_lengths(feat_dir: str, split: str, nshard: int) -> List[List[int]]:
             if not os.path.exists(path):
                 told = f"--nshard {nshard} --rank {rank}"
                 raise ValueError(f"{path}: no such file; make it with manifests/features.py {told}")
-        with open(f"{stem}.len", encoding="utf-8") as stream:
-            shards.append([int(line) for line in stream])
+        shards.append(read_counts(f"{stem}.len"))
     return shards
+
+
+def read_counts(path: str) -> List[int]:
+    """A count of frames a line; ValueError with file and line for what is none."""
+    counts = []
+    with utf8_lines(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if not re.fullmatch(r"\d{1,12}", line.strip(), re.ASCII):
+                raise ValueError(f"{path}:{number}: no count of frames: {quoted(line.strip())}; make it anew")
+            counts.append(int(line))
+    return counts
 
 
 def join_labels(folder: str, split: str, nshard: int) -> List[str]:
@@ -125,8 +162,8 @@ def join_labels(folder: str, split: str, nshard: int) -> List[str]:
         path = os.path.join(folder, f"{split}_{rank}_{nshard}.km")
         if not os.path.isfile(path):
             raise ValueError(f"{path}: no such file; make it with --nshard {nshard} --rank {rank}")
-        with open(path, encoding="utf-8") as stream:
-            lines.extend(stream.read().splitlines())
+        with utf8_lines(path) as stream:
+            lines.extend(line.rstrip("\n") for line in stream)
     return lines
 
 
@@ -194,6 +231,8 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     try:
+        if args.clusters is not None:
+            need("sklearn", "manifests"), need("joblib", "manifests")
         if args.join:
             centres = read_centres(os.path.join(args.dest, "kmeans.npy"))
             write_joined(args.feat_dir, args.dest, args.splits, args.nshard, len(centres))
@@ -201,7 +240,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             learning = Learning(args.clusters, args.seed, args.percent, args.memory, args.threads)
             label(args.feat_dir, args.splits, args.dest, args.nshard, None if args.known else learning)
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     print(f"{args.dest}: labels of {', '.join(args.splits)}")
     return 0

@@ -17,8 +17,20 @@ import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from distill_user_dir.files import write_lines
-from distill_user_dir.manifest import read_manifest, utf8_lines
+from distill_user_dir.manifest import read_manifest
+from distill_user_dir.messages import quoted, tell
+from distill_user_dir.texts import utf8_lines
 from distill_user_dir.word_times import WORD_END
+
+# wav2vec 2.0's dict.ltr.txt, which HuBERT's fine-tuned models have too
+LIBRISPEECH = [
+    f"{symbol} {count}"
+    for symbol, count in zip(
+        "|ETAOINHSRDLUMWCFGYPBVK'XJQZ",
+        (94802, 51860, 38431, 33152, 31495, 28855, 28794, 27187, 26071, 23546, 18289, 16308, 12400, 10685, 10317, 9844)
+        + (9062, 8924, 8226, 6890, 6339, 3936, 3456, 1023, 636, 598, 437, 213),
+    )
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,15 +117,22 @@ def letters(words: str) -> List[str]:
     return [*words.replace(" ", WORD_END), WORD_END]
 
 
-def dictionary(transcripts: Sequence[Transcript]) -> List[str]:
-    """`symbol count` lines, the most frequent first, then by symbol: as fairseq's Dictionary saves them."""
+def dictionary(transcripts: Sequence[Any]) -> List[str]:
+    """`symbol count` lines for transcripts (or items).
+
+    LibriSpeech's, so that a model has the outputs of public ones and other splits may have letters that this one lacks;
+    or, where those are not enough, the letters that are there, the most frequent first, then by symbol, as fairseq's
+    Dictionary saves them.
+    """
     counts = collections.Counter(letter for transcript in transcripts for letter in letters(transcript.words))
+    if counts.keys() <= {line.split(" ")[0] for line in LIBRISPEECH}:
+        return list(LIBRISPEECH)
     return [f"{letter} {count}" for letter, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def read_lines(path: str) -> List[str]:
     with utf8_lines(path) as stream:
-        return stream.read().rstrip("\n").split("\n")
+        return "".join(stream).rstrip("\n").split("\n")
 
 
 def unknown_letters(transcripts: Sequence[Any], dict_path: str, lines: Sequence[str]) -> Dict[int, str]:
@@ -123,7 +142,7 @@ def unknown_letters(transcripts: Sequence[Any], dict_path: str, lines: Sequence[
     for index, transcript in enumerate(transcripts):
         unknown = sorted(set(letters(transcript.words)) - known)
         if unknown:
-            told = " ".join(unknown)
+            told = quoted(" ".join(unknown))
             errors[index] = f"{transcript.place}: {told} not in {dict_path}; --upper, or another dictionary"
     return errors
 
@@ -178,7 +197,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         count = write_labels(args.tsv, output_dir, output_name, args.transcripts, args.dict, args.upper)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     print(f"{os.path.join(output_dir, output_name)}.ltr, .wrd: {count} transcripts")
     return 0

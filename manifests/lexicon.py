@@ -10,24 +10,23 @@ written, unless --skip-bad leaves it out.
 """
 
 import argparse
-import gzip
 import sys
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-import sentencepiece
-
 from distill_user_dir.files import write_lines
 from distill_user_dir.lexicon import read_units
+from distill_user_dir.messages import quoted, tell
+from distill_user_dir.texts import utf8_lines
 from manifests.letters import letters
+from manifests.sentencepieces import read_processor
 
 MARKERS = ("<s>", "</s>", "<unk>", "<UNK>")
 
 
 def arpa_words(path: str) -> Iterator[Tuple[str, str]]:
     """The unigrams of an ARPA file, .gz or not, with their places; ValueError where it has none."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8")
     inside = False
-    with opened as lines:
+    with utf8_lines(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.startswith("\\"):
                 if inside:
@@ -36,7 +35,9 @@ def arpa_words(path: str) -> Iterator[Tuple[str, str]]:
             elif inside and line.strip():
                 fields = line.split()
                 if len(fields) < 2:
-                    raise ValueError(f"{path}:{number}: no unigram (log-probability, word, back-off): {line.strip()!r}")
+                    raise ValueError(
+                        f"{path}:{number}: no unigram (log-probability, word, back-off): {quoted(line.strip())}"
+                    )
                 if fields[1] not in MARKERS:
                     yield fields[1], f"{path}:{number}"
     if not inside:
@@ -44,7 +45,7 @@ def arpa_words(path: str) -> Iterator[Tuple[str, str]]:
 
 
 def text_words(path: str) -> Iterator[Tuple[str, str]]:
-    with open(path, encoding="utf-8") as lines:
+    with utf8_lines(path) as lines:
         for number, line in enumerate(lines, start=1):
             for word in line.split():
                 yield word, f"{path}:{number}"
@@ -52,10 +53,7 @@ def text_words(path: str) -> Iterator[Tuple[str, str]]:
 
 def pieces(model: str) -> Callable[[str], List[str]]:
     """The spelling by a sentencepiece model; ValueError if there is none in the file."""
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_file=model)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{model}: no sentencepiece model ({' '.join(str(error).split())})") from None
+    processor = read_processor(model)
     return lambda word: processor.encode(word, out_type=str)
 
 
@@ -68,7 +66,7 @@ def spell(
         spelled = spelling(word)
         foreign = sorted(set(spelled) - known)
         if foreign:
-            errors.append(f"{words[word]}: {word} needs {' '.join(foreign)}, not in {dict_path}")
+            errors.append(f"{words[word]}: {quoted(word)} needs {quoted(' '.join(foreign))}, not in {dict_path}")
         else:
             lines.append(f"{word}\t{' '.join(spelled)}")
     return lines, errors
@@ -113,7 +111,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         count = write_lexicon(args.dict, args.dest, args.arpa, args.words or (), args.sentencepiece, args.skip_bad)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     print(f"{args.dest}: {count} words")
     return 0

@@ -18,6 +18,7 @@ import sys
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from distill_user_dir.files import write_lines
+from distill_user_dir.messages import tell
 from manifests import items
 from manifests.letters import read_files
 from manifests.tsv import find
@@ -156,7 +157,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         splits += limited(os.path.abspath(args.limited), args.fold) if args.limited else []
         told = prepare(splits, args.dest, items.Options.of(args), args.join)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     print("\n".join(told))
     return 0

@@ -4,23 +4,26 @@ import hashlib
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import soundfile
 import tqdm
-from scipy.signal import resample_poly
 
-from distill_user_dir.audio import SAMPLE_RATE
+from distill_user_dir.audio import BLOCK, SAMPLE_RATE, AudioError, check_finite, damaged, header
+from distill_user_dir.files import replacing
+from distill_user_dir.machine import need
 from manifests.items import Item
+
+SLOWEST, FASTEST = 4000, 384_000  # Hz, of speech and of what records it
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    """(N,) or (N, channels) at `rate` Hz -> (ceil(N 16000 / rate),) at 16 kHz, the mean of the channels, within 1."""
-    mono = samples if samples.ndim == 1 else samples.mean(1)
+    """(N,) at `rate` Hz -> (ceil(N 16000 / rate),) at 16 kHz, within 1."""
+    resample_poly = need("scipy.signal", "manifests").resample_poly
     common = math.gcd(rate, SAMPLE_RATE)
     # a filter's overshoot would wrap around in 16 bits
-    return np.clip(resample_poly(mono, SAMPLE_RATE // common, rate // common), -1.0, 1.0 - 2.0**-15)
+    return np.clip(resample_poly(samples, SAMPLE_RATE // common, rate // common), -1.0, 1.0 - 2.0**-15)
 
 
 def target_of(path: str, folder: str) -> str:
@@ -33,21 +36,35 @@ def target_of(path: str, folder: str) -> str:
 def resample_file(item: Item, folder: str) -> Tuple[Item, Optional[str]]:
     """The item with audio that is 16 kHz and mono, its own where it is; and what is wrong with it."""
     try:
-        info = soundfile.info(item.path)
+        info = header(item.path)
         if info.samplerate == SAMPLE_RATE and info.channels == 1:
             return item, None
         target = target_of(item.path, folder)
         if not os.path.exists(target):
-            samples, rate = soundfile.read(item.path, dtype="float64")
+            if not SLOWEST <= info.samplerate <= FASTEST:
+                return item, f"{item.path}: {info.samplerate} Hz, expected {SLOWEST} to {FASTEST}; leave it out"
+            samples = mono(item.path, info)
             if len(samples) == 0:
                 return item, f"{item.path}: no samples in it; replace it, or leave it out"
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            soundfile.write(f"{target}.tmp", resample(samples, rate), SAMPLE_RATE, "PCM_16", format="FLAC")
-            os.replace(f"{target}.tmp", target)
+            with replacing(target) as temporary:
+                soundfile.write(temporary, resample(samples, info.samplerate), SAMPLE_RATE, "PCM_16", format="FLAC")
         return item._replace(path=target), None
+    except AudioError as error:
+        return item, str(error)
     except (RuntimeError, OSError) as error:  # soundfile's own error is a RuntimeError in all its versions
-        reason = " ".join(str(error).split())
-        return item, f"{item.path}: not readable as audio ({reason}); replace it, or leave it out"
+        return item, str(damaged(item.path, error))
+
+
+def mono(path: str, info: Any) -> np.ndarray:
+    """(N,) float32, the mean of the channels, of a file with this header; AudioError where it has samples that are not
+    finite."""
+    found, total = np.empty(info.frames, dtype=np.float32), 0
+    for block in soundfile.blocks(path, blocksize=max(1, BLOCK // info.channels), dtype="float32", always_2d=True):
+        check_finite(path, block.ravel(), total)
+        found[total : total + len(block)] = block.mean(1)
+        total += len(block)
+    return found[:total]
 
 
 def resample_all(listed: Sequence[Item], folder: str, workers: int, progress: bool) -> Tuple[List[Item], List[str]]:

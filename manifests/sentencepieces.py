@@ -14,17 +14,19 @@ import glob
 import io
 import os
 import sys
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-import sentencepiece
 from fairseq.data.data_utils import post_process
 
 from distill_user_dir.files import write_bytes, write_lines
+from distill_user_dir.machine import need
+from distill_user_dir.messages import quoted, reason, tell
+from distill_user_dir.texts import utf8_lines
 
 
 def learn(texts: Sequence[str], size: int, kind: str) -> bytes:
     """Lines of words -> a sentencepiece model; ValueError where sentencepiece refuses, e.g. the size."""
-    model = io.BytesIO()
+    model, sentencepiece = io.BytesIO(), need("sentencepiece", "manifests")
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
@@ -40,8 +42,17 @@ def learn(texts: Sequence[str], size: int, kind: str) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(f"{size} {kind} units of {len(texts)} lines: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{size} {kind} units of {len(texts)} lines: {reason(error)}") from None
     return model.getvalue()
+
+
+def read_processor(path: str, model: Optional[bytes] = None) -> Any:
+    """sentencepiece's reader of a model, of the file's or of the bytes; ValueError where they are none."""
+    content = read_model(path) if model is None else model
+    try:
+        return need("sentencepiece", "manifests").SentencePieceProcessor(model_proto=content)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: no sentencepiece model ({reason(error)})") from None
 
 
 def read_model(path: str) -> bytes:
@@ -51,21 +62,21 @@ def read_model(path: str) -> bytes:
         return stream.read()
 
 
-def units_of(processor: sentencepiece.SentencePieceProcessor) -> List[str]:
+def units_of(processor: Any) -> List[str]:
     """All but <unk>, in the model's order."""
     return [processor.id_to_piece(i) for i in range(len(processor)) if not processor.is_unknown(i)]
 
 
-def encode(processor: sentencepiece.SentencePieceProcessor, path: str, known: Sequence[str]) -> List[List[str]]:
+def encode(processor: Any, path: str, known: Sequence[str]) -> List[List[str]]:
     """The units of each line of a .wrd; ValueError with a line for each that they cannot say."""
     units, errors, lines = set(known), [], []
-    with open(path, encoding="utf-8") as stream:
+    with utf8_lines(path) as stream:
         for number, line in enumerate(stream, start=1):
             words = line.rstrip("\n")
             pieces = processor.encode(words, out_type=str)
             foreign = sorted(set(pieces) - units)
             if foreign or post_process(" ".join(pieces), "sentencepiece") != words:
-                errors.append(f"{path}:{number}: not to be said in these units: {' '.join(foreign) or words}")
+                errors.append(f"{path}:{number}: not to be said in these units: {quoted(' '.join(foreign) or words)}")
             lines.append(pieces)
     if errors:
         told = errors[:20] + (["..."] if len(errors) > 20 else [])
@@ -77,14 +88,11 @@ def write_units(data: str, splits: Sequence[str], learned: Optional[str], size: 
     """Writes all of it -> the units to a word in each split. ValueError, with nothing written, for what is wrong."""
     path = os.path.join(data, "spm.model")
     if learned:
-        with open(os.path.join(data, f"{learned}.wrd"), encoding="utf-8") as stream:
-            model = learn(stream.read().splitlines(), size, kind)
+        with utf8_lines(os.path.join(data, f"{learned}.wrd")) as stream:
+            model = learn([line.rstrip("\n") for line in stream], size, kind)
     else:
         model = read_model(path)
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: no sentencepiece model ({' '.join(str(error).split())})") from None
+    processor = read_processor(path, model)
     known = units_of(processor)
     encoded = {split: encode(processor, os.path.join(data, f"{split}.wrd"), known) for split in splits}
     if learned:
@@ -116,7 +124,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         ratios = write_units(args.data, splits, args.learn, args.size, args.type)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 1
     for split, ratio in ratios.items():
         print(f"{os.path.join(args.data, split)}.spm: {ratio:.2f} units to a word")

@@ -16,6 +16,8 @@ from typing import List, Optional
 
 from distill_user_dir.files import write_lines
 from distill_user_dir.manifest import check_labels, read_manifest
+from distill_user_dir.messages import tell
+from distill_user_dir.texts import utf8_lines
 
 
 def subset(data: str, split: str, name: str, utterances: int, seed: int = 1) -> List[str]:
@@ -36,8 +38,8 @@ def subset(data: str, split: str, name: str, utterances: int, seed: int = 1) -> 
         extension = path[len(f"{data}/{split}.") :]
         if extension != "tsv":
             check_labels(manifest, path)
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        with utf8_lines(path) as file:
+            lines = [line.rstrip("\n") for line in file]
         header = lines[:1] if extension == "tsv" else []
         body = lines[len(header) :]
         written.append(f"{data}/{name}.{extension}")
@@ -60,8 +62,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         total = len(read_manifest(f"{data}/{args.split}.tsv").names)
         count = args.utterances if args.share is None else round(args.share * total)
         written = subset(data, args.split, args.name, count, args.seed)
-    except ValueError as error:
-        print(error, file=sys.stderr)
+    except (ValueError, OSError) as error:
+        tell(error)
         return 1
     print(f"{count} of {total} utterances: {', '.join(written)}")
     return 0

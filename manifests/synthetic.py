@@ -22,9 +22,10 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 import soundfile
 import tqdm
-from scipy.signal import lfilter, resample_poly
 
 from distill_user_dir.files import write_bytes, write_lines
+from distill_user_dir.machine import need
+from distill_user_dir.messages import tell
 
 SAMPLE_RATE = 16000
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
@@ -95,8 +96,7 @@ class Espeak:
     _NUMBER = struct.Struct("<i")
 
     def __init__(self) -> None:
-        import espeakng_loader
-
+        espeakng_loader = need("espeakng_loader", "demo")
         data = espeakng_loader.get_data_path()
         missing = [name for name in VARIANTS if not os.path.isfile(os.path.join(data, "voices", "!v", name))]
         if missing:  # eSpeak would take the plain voice without a word
@@ -175,18 +175,18 @@ def trim(samples: np.ndarray, margin: int) -> np.ndarray:
 
 def waveform(utterance: Utterance, snr: Optional[Tuple[float, float]], espeak: Espeak) -> np.ndarray:
     """-> (samples,) float64 at 16 kHz within (-1, 1): spoken, resampled, trimmed, coloured noise added, any level."""
-    rng = random.Random(f"{utterance.seed}/sound")
+    rng, signal = random.Random(f"{utterance.seed}/sound"), need("scipy.signal", "demo")
     speaker = utterance.speaker
     rate = round(speaker.rate * rng.uniform(0.92, 1.08))
     pitch = speaker.pitch + rng.randint(-5, 5)
     spoken = espeak.speak(
         utterance.words.lower(), speaker.voice, rate, pitch, speaker.pitch_range, gap=rng.randint(0, 12)
     )
-    resampled = resample_poly(spoken.astype(np.float64), SAMPLE_RATE, espeak.sample_rate)
+    resampled = signal.resample_poly(spoken.astype(np.float64), SAMPLE_RATE, espeak.sample_rate)
     samples = trim(resampled, margin=rng.randint(800, 2400))
     if snr is not None:
         white = np.random.RandomState(rng.getrandbits(32)).standard_normal(len(samples))
-        noise = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.9)], white)
+        noise = signal.lfilter([1.0], [1.0, -rng.uniform(0.0, 0.9)], white)
         ratio = 10 ** (rng.uniform(*snr) / 10)
         samples = samples + noise * np.sqrt(np.mean(samples**2) / (ratio * np.mean(noise**2)))
     return samples * (rng.uniform(0.2, 0.8) / np.abs(samples).max())
@@ -255,8 +255,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     settings = Settings(args.grammar, args.train, args.valid, args.test, args.seed, snr, args.ext)
     try:
         made = synthesise(args.out, settings)
-    except ValueError as error:
-        print(error, file=sys.stderr)
+    except (ValueError, RuntimeError, OSError) as error:
+        tell(error)
         return 1
     print(f"{args.out}: {made} utterances synthesised")
     return 0

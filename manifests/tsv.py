@@ -9,7 +9,6 @@ nothing is written, unless --skip-bad leaves it out.
 """
 
 import argparse
-import glob
 import os
 import random
 import sys
@@ -17,14 +16,39 @@ from typing import Dict, List, Optional, Sequence
 
 from distill_user_dir.audio import SAMPLE_RATE, scan
 from distill_user_dir.files import write_lines
+from distill_user_dir.messages import tell
 
 MIN_SAMPLES = 400  # the receptive field of one frame
 
 
 def find(root: str, exts: Sequence[str]) -> List[str]:
-    """Paths of the files below `root` with one of the extensions, sorted; as in a shell, hidden ones are left out."""
-    patterns = [os.path.join(glob.escape(root), "**", f"*.{ext.lstrip('.')}") for ext in exts]
-    return sorted({path for pattern in patterns for path in glob.iglob(pattern, recursive=True)})
+    """Paths of the files below `root` with one of the extensions, sorted; as in a shell, hidden ones are left out.
+
+    Links to folders are followed, but not to one that the link lies in, which would go on for ever.
+    """
+    ends, found = tuple(f".{ext.lstrip('.')}" for ext in exts), []
+    above = {root: (os.path.realpath(root),)}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = above.pop(folder)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name in folders if inside[name] not in real]
+        above.update((os.path.join(folder, name), (*real, inside[name])) for name in folders)
+        found += [os.path.join(folder, name) for name in names if name.endswith(ends) and not name.startswith(".")]
+    return sorted(found)
+
+
+def fits_manifest(name: str) -> bool:
+    """Whether a name is one field of one line for everybody: fairseq ends lines at a carriage return too."""
+    return name == name.strip() and not set(name) & set("\t\n\r\0") and is_text(name)
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be written as UTF-8."""
+    try:
+        return bool(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def split(lines: Sequence[str], name: str, valid_percent: float, seed: int) -> Dict[str, List[str]]:
@@ -65,7 +89,7 @@ def make_manifest(
     lines = []
     for path, length in zip(paths, lengths):
         name_below = os.path.relpath(os.path.realpath(path), root)  # links resolved, as fairseq does
-        if name_below != name_below.strip() or "\t" in name_below or "\n" in name_below:
+        if not fits_manifest(name_below):
             errors.append(f"{path!r}: a tab, a line break or an outer space in its name; rename it")
         elif length:
             lines.append(f"{name_below}\t{length}")
@@ -105,8 +129,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     try:
         counts = make_manifest(args.root, args.dest, args.name, args.ext, args.valid_percent, args.seed, args.skip_bad)
-    except ValueError as error:
-        print(error, file=sys.stderr)
+    except (ValueError, OSError) as error:
+        tell(error)
         return 1
     for name, count in counts.items():
         print(f"{os.path.join(args.dest, name)}.tsv: {count} files")

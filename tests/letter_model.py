@@ -8,6 +8,8 @@ import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
+from distill_user_dir.checkpoints import sections
+from distill_user_dir.checkpoints.layouts.layout import Layout
 from tests.helpers import dictionary
 
 FRAME = 400  # samples
@@ -39,6 +41,20 @@ class Letters(BaseFairseqModel):
     def get_logits(self, net_output):
         symbols, padding = net_output
         return torch.nn.functional.one_hot(symbols.masked_fill(padding, 0), 64).float().transpose(0, 1) * 5
+
+
+class LettersLayout(Layout):
+    """The kind of its checkpoints."""
+
+    names = ("letters_for_test",)
+    tasks = ("hubert_distillation",)
+    decodes = True
+
+    def weights(self, model, there):
+        yield from ()
+
+
+sections.LAYOUTS += (LettersLayout(),)
 
 
 def waveform(text, gain=64):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from distill_user_dir.checkpoints import CheckpointError, hubert_in, load
-from distill_user_dir.pretrained import build_hubert
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
+from distill_user_dir.checkpoints.loading import CheckpointError, load
 from tests.helpers import CNN, noise
 
 
@@ -120,13 +121,13 @@ def test_no_checkpoint(tmp_path):
         torch.save(content, str(path))
         refused(path, "no fairseq checkpoint")
     torch.save({"model": {"a": [1]}}, str(path))
-    refused(path, "`model` holds something else than tensors")
+    refused(path, "`model` holds 'a', which is no weight")
     torch.save({"model": {"a": torch.zeros(1)}}, str(path))
     refused(path, "neither `cfg` nor `args`")
     torch.save({"model": {"a": torch.zeros(1)}, "cfg": {"model": {"_name": "wav2vec2"}, "task": {}}}, str(path))
-    refused(path, "`wav2vec2`", "hubert")
+    refused(path, "'wav2vec2'", "hubert")
     torch.save({"model": {"a": torch.zeros(1)}, "args": argparse.Namespace(arch="wav2vec2")}, str(path))
-    refused(path, "`wav2vec2`", "hubert")
+    refused(path, "'wav2vec2'", "hubert")
 
 
 def test_code_in_the_config_is_not_run(original, tmp_path):
@@ -144,12 +145,11 @@ def test_code_in_the_config_is_not_run(original, tmp_path):
 
 
 def test_code_in_another_models_config_is_refused_by_load(checkpoints, tmp_path):
-    """fairseq's own `hubert_ctc` would evaluate what its `w2v_args` say; they may even hold themselves."""
-    inner = {"model": {"_name": "hubert", "conv_feature_layers": "[(32,10,5)] + [exit()]"}, "task": {}}
-    inner["again"] = inner
+    """fairseq's own `hubert_ctc` would evaluate what its `w2v_args` say."""
 
     def change(state):
-        state["cfg"]["model"] = {"_name": "hubert_ctc", "w2v_args": argparse.Namespace(deeper=[inner])}
+        fine_tuned(state)
+        state["cfg"]["model"]["w2v_args"]["model"]["conv_feature_layers"] = "[(32,10,5)] + [exit()]"
 
     refused(changed(checkpoints("tiny"), tmp_path, change), "conv_feature_layers", call=load)
 
@@ -160,7 +160,11 @@ def test_code_in_another_models_config_is_refused_by_load(checkpoints, tmp_path)
         ("encoder_layers", "many", "encoder_layers"),
         ("extractor_mode", "none", "extractor_mode"),
         ("encoder_attention_heads", 7, "encoder_embed_dim 48 is not a multiple of encoder_attention_heads 7"),
-        ("conv_pos_groups", 5, "encoder_embed_dim 48 is not a multiple of conv_pos_groups 5"),
+        (
+            "conv_pos_groups",
+            5,
+            "wants `encoder.pos_conv.0.weight_v` of shape (48, 9, 16), and the file has (48, 12, 16)",
+        ),
         ("mask_selection", "uniform", "mask_selection"),
         ("no_mask_overlap", True, "no_mask_overlap"),
         ("encoder_layers", "${oc.env:NO_SUCH_VARIABLE}", "NO_SUCH_VARIABLE"),
@@ -173,14 +177,21 @@ def test_config_that_does_not_fit(checkpoints, tmp_path, key, value, told):
 
 def test_every_weight_is_accounted_for(checkpoints, tmp_path):
     path, key = checkpoints("tiny"), "encoder.layers.1.fc1.weight"
-    refused(changed(path, tmp_path, lambda state: state["model"].pop(key)), "1 weights missing", key)
+    refused(
+        changed(path, tmp_path, lambda state: state["model"].pop(key)),
+        f"`{key}` of shape (96, 48), and the file has none",
+    )
     extra = {"encoder.layers.1.fc3.weight": torch.zeros(1)}
     refused(changed(path, tmp_path, lambda state: state["model"].update(extra)), "1 weights unexpected", *extra)
-    refused(changed(path, tmp_path, lambda state: state["model"].update({key: torch.zeros(95, 48)})), "shape", key)
+    refused(
+        changed(path, tmp_path, lambda state: state["model"].update({key: torch.zeros(95, 48)})), "has (95, 48)", key
+    )
     refused(changed(path, tmp_path, lambda state: state["cfg"]["model"].update(encoder_layers=2)), "unexpected")
-    refused(changed(path, tmp_path, lambda state: state["cfg"]["model"].update(encoder_layers=4)), "missing")
+    refused(changed(path, tmp_path, lambda state: state["cfg"]["model"].update(encoder_layers=4)), "has none")
     wider = {"conv_feature_layers": CNN.format(40)}
-    refused(changed(path, tmp_path, lambda state: state["cfg"]["model"].update(wider)), "another shape")
+    refused(
+        changed(path, tmp_path, lambda state: state["cfg"]["model"].update(wider)), "(40, 1, 10)", "has (32, 1, 10)"
+    )
     for head in ("final_proj.weight", "final_proj.bias", "label_embs_concat"):
         without = changed(path, tmp_path, lambda state: state["model"].pop(head))  # noqa: B023
         build_hubert(hubert_in(without))

@@ -2,7 +2,8 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from distill_user_dir.checkpoints import CheckpointError, hubert_in, load
+from distill_user_dir.checkpoints.hubert import hubert_in
+from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.clusters import clusters_in
 from distill_user_dir.teacher import Teacher, load_whole
 from tests.helpers import batch, noise
@@ -124,7 +125,7 @@ def wrong_gate(state):
         (no_matrix, ["no matrices"]),
         (fewer_rows, ["23 label embeddings", "[24]"]),
         (other_width, ["final_proj gives 16", "13"]),
-        (damaged_dictionary, ["dictionaries", "damaged"]),
+        (damaged_dictionary, ["a dictionary whose symbols, counts and indices do not fit"]),
         (no_dictionary, ["no list of dictionaries"]),
         (wrong_gate, ["target_glu", "(3, 3)"]),
     ],

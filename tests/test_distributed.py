@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from distill_user_dir.checkpoints import load
+from distill_user_dir.checkpoints.loading import load
 from manifests import fbank_stats
 from tests.helpers import distill_overrides, finetune_overrides, run, train_command
 

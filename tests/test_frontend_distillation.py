@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill_user_dir.checkpoints import load
+from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.stages import FRONTEND
 from distill_user_dir.survival import free_port
 from manifests import fbank_stats

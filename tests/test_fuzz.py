@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill_user_dir.audio import AudioError
-from distill_user_dir.checkpoints import CheckpointError, load
+from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.frame_labels import check_frame_labels
 from distill_user_dir.manifest import Manifest, check_labels, read_dictionary, read_manifest
 from distill_user_dir.modules.fbank import KaldiFbank
@@ -234,7 +234,7 @@ def test_an_archive_that_unpacks_to_more(folder, hubert):
     with zipfile.ZipFile(io.BytesIO(hubert[0])) as source, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in source.infolist():
             target.writestr(entry.filename, bytes(10**7) if "/data/" in entry.filename else source.read(entry))
-    with pytest.raises(CheckpointError, match="compressed, which torch.save never does"):
+    with pytest.raises(CheckpointError, match="compressed or encrypted, which torch.save never does"):
         load(write(folder, "bomb.pt", made.getvalue()))
 
 

@@ -127,10 +127,10 @@ def test_the_grid_in_several_processes_and_its_edges(command, tmp_path):
         (infer.main, {"decoding__lexicon": "/none.txt"}, "decoding.lexicon=/none.txt: no such file"),
         (infer.main, {"decoding__lmpath": "/none.arpa"}, "decoding.lmpath=/none.arpa: no such file"),
         (infer.main, {"decoding__lmpath": "{data}/lexicon.txt"}, "lexicon.txt: KenLM cannot read it ("),
-        (infer.main, {"decoding__lexicon": "{data}/foreign.txt"}, "foreign.txt:2: ZOO is spelled with Z, which "),
-        (infer.main, {"decoding__lexicon": "{data}/bare.txt"}, "bare.txt:1: THE has no spelling"),
+        (infer.main, {"decoding__lexicon": "{data}/foreign.txt"}, "foreign.txt:2: 'ZOO' is spelled with 'Z', which "),
+        (infer.main, {"decoding__lexicon": "{data}/bare.txt"}, "bare.txt:1: 'THE' has no spelling"),
         (infer.main, {"decoding__lexicon": "{data}/empty.txt"}, "empty.txt: an empty lexicon"),
-        (infer.main, {"name": "fairseqlm", "decoding__lmpath": "{data}/letters.pt"}, "dict.txt: no such dictionary"),
+        (infer.main, {"name": "fairseqlm", "decoding__lmpath": "{data}/letters.pt"}, "letters.pt: no language model"),
         (tune.main, {"name": "viterbi", "lm": False}, "there is nothing to tune without a language model"),
     ],
 )
@@ -202,7 +202,7 @@ def test_word_times_of_a_search_are_where_the_letters_are(command, tmp_path, mon
 @pytest.mark.parametrize(
     "content, options, expected",
     [
-        ("THE CAT\nA ZOO\n", ["--words"], "words:2: ZOO needs Z, not in"),
+        ("THE CAT\nA ZOO\n", ["--words"], "words:2: 'ZOO' needs 'Z', not in"),
         ("no model", ["--arpa"], "words: no \\1-grams:"),
         ("\\1-grams:\n-1\n", ["--arpa"], "words:2: no unigram"),
         ("THE", ["--sentencepiece", "{}", "--words"], "words: no sentencepiece model"),

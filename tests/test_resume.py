@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from distill_user_dir.checkpoints import load
+from distill_user_dir.checkpoints.loading import load
 from tests.helpers import distill_overrides, kill_at, run, train_command
 
 # Everything that draws random numbers is on: crops, dropout, masks, layerdrop, the order of the batches.

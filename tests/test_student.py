@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from distill_user_dir.checkpoints import CheckpointError, load
+from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.student import load_student
 from tests.helpers import batch, finetune_overrides, noise, train
 

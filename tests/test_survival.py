@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distill_user_dir import survival
-from distill_user_dir.checkpoints import CheckpointError, load
+from distill_user_dir.checkpoints.loading import CheckpointError, load
 from tests.helpers import distill_overrides, environment, kill_at, run, start, train_command, write_hubert
 
 OPTIONS = {

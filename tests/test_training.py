@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from distill_user_dir.checkpoints import hubert_in, load
-from distill_user_dir.pretrained import build_hubert
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
+from distill_user_dir.checkpoints.loading import load
 from tests.helpers import SIZES, distill_overrides, train
 
 TONES = (200, 500, 1200, 3000)  # Hz

@@ -9,8 +9,8 @@ from fairseq.models.hubert.hubert_asr import HubertCtc, HubertCtcConfig, HubertE
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
-from distill_user_dir.checkpoints import HubertCheckpoint, hubert_in
-from distill_user_dir.pretrained import build_hubert
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import HubertCheckpoint, hubert_in
 
 # Config values of the encoder that fine-tuning sets anew, by their names there and here.
 ENCODER_OVERRIDES = {
@@ -42,6 +42,8 @@ class StudentCtcConfig(HubertCtcConfig):
 def pretrained_encoder(cfg: StudentCtcConfig) -> HubertCheckpoint:
     """The encoder to start from: the file `w2v_path`, or the structure in `w2v_args` where a checkpoint is rebuilt."""
     if cfg.w2v_args is None:
+        if OmegaConf.is_missing(cfg, "w2v_path") or not cfg.w2v_path:
+            raise ValueError("model.w2v_path is not set: name the checkpoint to fine-tune")
         return hubert_in(cfg.w2v_path)
     args = OmegaConf.to_container(cfg.w2v_args) if OmegaConf.is_config(cfg.w2v_args) else cfg.w2v_args
     return HubertCheckpoint("w2v_args", args["model"]["_name"], args["model"], args["task"], {}, False)

@@ -6,6 +6,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor, nn
 
+MOST_BINS = 1024
 FULL_SCALE = 32768.0  # Kaldi reads 16-bit samples as numbers from -32768 to 32767
 FLOOR = torch.finfo(torch.float32).eps  # of the energy in a bin, before the logarithm
 
@@ -73,8 +74,18 @@ class KaldiFbank(Float32Tables):
         dither: float = 0.0,
     ):
         super().__init__()
+        for name, value, most in (
+            ("num_mel_bins", num_mel_bins, MOST_BINS),
+            ("sample_frequency", sample_frequency, 384_000),
+            ("frame_length", frame_length, 1000),
+            ("frame_shift", frame_shift, 1000),
+        ):
+            if not 0 < value <= most:
+                raise ValueError(f"{name}={value:g}: expected a number above 0, and {most} at most")
         self.size = int(sample_frequency * frame_length * 0.001)
         self.shift = int(sample_frequency * frame_shift * 0.001)
+        if self.size < 2 or self.shift < 1:
+            raise ValueError(f"a window of {self.size} samples every {self.shift}: expected 2 or more, and 1 or more")
         self.padded = 1 << (self.size - 1).bit_length()
         self.preemphasis, self.remove_dc_offset, self.dither = preemphasis_coefficient, remove_dc_offset, dither
         top = sample_frequency / 2

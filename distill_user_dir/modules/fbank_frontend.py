@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill_user_dir.messages import quoted, reason
 from distill_user_dir.modules.fbank import Float32Tables, KaldiFbank
 from distill_user_dir.modules.spec_augment import SpecAugment
 from distill_user_dir.padding import padding_mask
+from distill_user_dir.texts import read_text
 
 SMALLEST_STD = 1e-5
 
@@ -26,14 +28,15 @@ class GlobalNorm(Float32Tables):
     def read(self, path: str, fbank: KaldiFbank) -> None:
         """Takes the statistics that manifests/fbank_stats.py wrote; ValueError where they do not fit."""
         try:
-            with open(path, encoding="utf-8") as file:
-                stats = json.load(file)
+            stats = json.loads(read_text(path))
             mean, std = torch.tensor(stats["mean"]), torch.tensor(stats["std"])
             options = stats["options"]
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{path}: no statistics of manifests/fbank_stats.py ({error!r}); make them anew") from None
+            told = f"{type(error).__name__}: {reason(error)}"
+            raise ValueError(f"{path}: no statistics of manifests/fbank_stats.py ({told}); make them anew") from None
         if options != fbank.options:
-            raise ValueError(f"{path}: statistics of {options}, but the model has {fbank.options}; make them anew")
+            told = quoted(str(options), 400)
+            raise ValueError(f"{path}: statistics of {told}, but the model has {fbank.options}; make them anew")
         if mean.shape != self.mean.shape or std.shape != self.std.shape:
             raise ValueError(f"{path}: {len(mean)} means and {len(std)} deviations, expected {len(self.mean)} of each")
         wrong = ~(std > SMALLEST_STD) | ~std.isfinite() | ~mean.isfinite()

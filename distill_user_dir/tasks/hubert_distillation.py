@@ -13,7 +13,8 @@ from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPret
 from omegaconf import II, OmegaConf, open_dict
 
 from distill_user_dir.bad_data import BadFiles, not_finite
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.clusters import Clusters, clusters_in
 from distill_user_dir.criterions.distillation import FRONTS, UNJUDGED, DistillationCriterion
 from distill_user_dir.dataset import DistillationDataset
@@ -24,7 +25,6 @@ from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.needs import Needs, settle
-from distill_user_dir.pretrained import build_hubert
 from distill_user_dir.stages import in_frontend_stage
 from distill_user_dir.teacher import Teacher
 

@@ -8,7 +8,8 @@ from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
-from distill_user_dir.checkpoints import hubert_in, load
+from distill_user_dir.checkpoints.hubert import hubert_in
+from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.criterions.distillation import DistillationCriterion, check_frames
 from tests.helpers import batch, distill_overrides, listed, recipe
 

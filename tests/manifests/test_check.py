@@ -83,7 +83,7 @@ def test_a_flac_that_was_cut(data, capsys):
 
 
 LABELS = {
-    "train.ltr:3: .*002.wav has .*Q, not in its dictionary": lambda data: edit(data / "train.ltr", 3, "O N E Q |"),
+    "train.ltr:3: .*002.wav has 'Q', not in its dictionary": lambda data: edit(data / "train.ltr", 3, "O N E Q |"),
     "train.ltr:2: .* has an empty transcript": lambda data: edit(data / "train.ltr", 2, ""),
     "train.ltr:1: .*has 40 units, for which CTC needs 79 frames, and its 16000 samples are 49": lambda data: edit(
         data / "train.ltr", 1, " ".join("O" * 40)

@@ -72,9 +72,11 @@ def test_splits_share_the_first_ones_dictionary(audio, tmp_path, capsys):
     symbols = read(data / "dict.ltr.txt")
     assert run(write_csv(tmp_path / "dev.csv", ["audio/four.wav,A CAT"]), "--dest", data, "--name", "dev") == 0
     assert read(data / "dict.ltr.txt") == symbols
-    foreign = write_csv(tmp_path / "x.csv", ["audio/four.wav,A ZOO", "audio/a/one.wav,A CAT"])
+    foreign = write_csv(tmp_path / "x.csv", ["audio/four.wav,A ZÖO", "audio/a/one.wav,A CAT"])
     assert run(foreign, "--dest", data, "--name", "x") == 1
-    assert f"{foreign}:2: Z not in {data / 'dict.ltr.txt'}" in capsys.readouterr().err and not (data / "x.tsv").exists()
+    assert (
+        f"{foreign}:2: 'Ö' not in {data / 'dict.ltr.txt'}" in capsys.readouterr().err and not (data / "x.tsv").exists()
+    )
     assert run(foreign, "--dest", data, "--name", "x", "--skip-bad") == 0
     assert read(data / "x.wrd") == ["A CAT"] and "1 errors in 2 utterances, left out" in capsys.readouterr().err
 
@@ -83,7 +85,7 @@ def test_splits_share_the_first_ones_dictionary(audio, tmp_path, capsys):
     "rows, options, expected",
     [
         (["audio/none.wav,A"], [], "none.wav: no such file"),
-        (["audio/four.wav,A", "audio/./four.wav,B"], [], "all.csv:3: audio/./four.wav is at"),
+        (["audio/four.wav,A", "audio/./four.wav,B"], [], "all.csv:3: 'audio/./four.wav' is at"),
         (["audio/four.wav,"], [], "all.csv:2: the transcript of four.wav is empty"),
         (["audio/four.wav, .,"], CLEAN, "all.csv:2: the transcript of four.wav is empty"),
         (["audio/four.wav"], [], "all.csv:2: no text in this row"),
@@ -113,7 +115,7 @@ def test_skipping_leaves_out_and_counts(audio, tmp_path, capsys):
 @pytest.mark.parametrize(
     "name, content, expected",
     [
-        ("x.csv", "file,words\na,b\n", "x.csv:1: no column path, text but file, words; name them: --columns"),
+        ("x.csv", "file,words\na,b\n", "x.csv:1: no column path, text but 'file, words'; name them: --columns"),
         ("x.csv", "", "x.csv:1: no column path, text but nothing"),
         ("x.jsonl", '{"path": "a.wav", "text": "A"}\n{"path"\n', "x.jsonl:2: no JSON"),
         ("x.jsonl", "[1]\n", "x.jsonl:1: no JSON object with path and text"),
@@ -148,7 +150,7 @@ def test_resampling_keeps_what_is_below_8_khz_and_nothing_else(rate):
     assert len(found) == 16000
     assert np.abs(found - 0.5 * np.sin(2 * np.pi * 1000 * new))[400:-400].max() < 2e-3
     if rate > 24000:
-        gone = resample.resample(np.stack([np.sin(2 * np.pi * 11000 * time)] * 2, axis=1), rate)
+        gone = resample.resample(np.sin(2 * np.pi * 11000 * time), rate)
         assert np.abs(gone[400:-400]).max() < 2e-3
     loud = resample.resample(np.sign(np.sin(2 * np.pi * 100 * time)), rate)
     assert loud.max() < 1 and loud.min() >= -1

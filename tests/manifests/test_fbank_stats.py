@@ -51,9 +51,9 @@ def test_sums_keep_their_digits():
     [
         (
             lambda wav: soundfile.write(str(wav), np.zeros(8000), 8000),
-            "8000 samples at 8000 Hz.*expected 16000 at 16000",
+            "8000 Hz, expected 16000",
         ),
-        (lambda wav: soundfile.write(str(wav), np.zeros((16000, 2)), 16000), "in 2 channels"),
+        (lambda wav: soundfile.write(str(wav), np.zeros((16000, 2)), 16000), "2 channels, expected 1"),
         (lambda wav: wav.write_bytes(b"junk"), "000.wav: .*replace it"),
         (lambda wav: soundfile.write(str(wav), np.zeros(16000), 16000), "bin 0 has mean -15.9424 and deviation 0"),
     ],

@@ -59,9 +59,7 @@ def test_every_split_that_is_there_as_the_single_tools_write_them(tree, tmp_path
             assert read(tmp_path / "data" / f"{split}.{ending}") == read(tmp_path / "labels" / f"{split}.{ending}")
         ours, theirs = (read(tmp_path / folder / f"{split}.tsv") for folder in ("data", "single"))
         assert ours[0] == str(tree) and ours[1:] == [f"{split}/{line}" for line in theirs[1:]]
-    counted = read(tmp_path / "data" / "train-clean-100.ltr") + read(tmp_path / "data" / "train-clean-360.ltr")
-    symbols = dict(line.split() for line in read(tmp_path / "data" / "dict.ltr.txt"))
-    assert symbols["A"] == str(sum(line.split().count("A") for line in counted))
+    assert read(tmp_path / "data" / "dict.ltr.txt") == letters.LIBRISPEECH
 
 
 def test_a_joined_split_is_the_training_splits_one_after_another(tree, tmp_path):
@@ -104,7 +102,7 @@ def test_a_dictionary_that_is_there_is_kept(tree, light, tmp_path, capsys):
     assert "not the same as" in capsys.readouterr().err
     assert run(tree, "--dest", tmp_path / "new", "--dict", tmp_path / "other.txt", "--splits", "dev-other") == 1
     told = capsys.readouterr().err
-    assert "20-13-0024.flac" not in told and ".trans.txt:1: C E H T not in " in told
+    assert "20-13-0024.flac" not in told and ".trans.txt:1: 'C E H T' not in " in told
 
 
 def cut(path):

@@ -56,7 +56,7 @@ def test_a_model_that_is_there_is_applied_and_kept(data):
 @pytest.mark.parametrize(
     "prepare, options, expected",
     [
-        (lambda data: (data / "dev.wrd").write_text("A ZOO\nÉ\n"), [], "dev.wrd:2: not to be said in these units: É"),
+        (lambda data: (data / "dev.wrd").write_text("A ZOO\nÉ\n"), [], "dev.wrd:2: not to be said in these units: 'É'"),
         (lambda data: (data / "dev.wrd").write_text("A  CAT\n"), [], "dev.wrd:1: not to be said in these units"),
         (lambda data: None, ["--size", 5000], "5000 unigram units of 15 lines: "),
         (lambda data: (data / "train.wrd").unlink(), [], "train.wrd"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.student import load_student
 from tests.helpers import (

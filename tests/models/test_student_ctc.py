@@ -6,7 +6,7 @@ import torch
 from fairseq import checkpoint_utils, criterions, tasks
 from omegaconf import OmegaConf
 
-from distill_user_dir.checkpoints import CheckpointError, load
+from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.models.student_ctc import StudentCtc
 from tests.helpers import batch, finetune_overrides, listed, recipe, run, train, train_command
 
@@ -158,7 +158,10 @@ def test_only_heads_may_be_missing(distilled, corpus, tmp_path):
         "encoder.layers.2.fc2.bias",
         "feature_extractor.conv_layers.0.0.weight",
     ):
-        with pytest.raises(CheckpointError, match=f"start.pt: 1 weights missing, the first `{key}`"):
+        with pytest.raises(
+            CheckpointError,
+            match=f"start.pt: .*`{key}`.* the file has none|start.pt: 1 weights missing, the first `{key}`",
+        ):
             built(changed(distilled, tmp_path, lambda model: model.pop(key)), corpus)  # noqa: B023
     with pytest.raises(CheckpointError, match="start.pt: 1 weights unexpected, the first `encoder.extra`"):
         built(changed(distilled, tmp_path, lambda model: model.update({"encoder.extra": torch.zeros(1)})), corpus)

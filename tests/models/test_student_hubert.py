@@ -3,9 +3,9 @@ import torch
 from fairseq import tasks
 from omegaconf import OmegaConf
 
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.models.student_hubert import StudentHubert
-from distill_user_dir.pretrained import build_hubert
 from distill_user_dir.teacher import load_whole
 from tests.helpers import TINY_STUDENT, USER_DIR, listed, noise, recipe
 

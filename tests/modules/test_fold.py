@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.modules.block_convolution import BlockConvolution
 from distill_user_dir.modules.fold import fold
-from distill_user_dir.pretrained import build_hubert
 from tests.helpers import batch
 
 

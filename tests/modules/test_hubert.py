@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 
-from distill_user_dir.checkpoints import hubert_in
+from distill_user_dir.checkpoints.building import build_hubert
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.models.student_hubert import StudentHubert, student_config
 from distill_user_dir.modules.conv_frontend import group_norm_over_valid
 from distill_user_dir.modules.hubert import LAYER_INPUT, PROJECTED
-from distill_user_dir.pretrained import build_hubert
 from distill_user_dir.teacher import Teacher
 from tests.helpers import SIZES, batch, hubert_configs, noise, shake
 

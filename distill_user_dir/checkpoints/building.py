@@ -5,7 +5,9 @@ from typing import Any, Dict, Optional
 from fairseq.models.hubert.hubert import HubertConfig
 from omegaconf import OmegaConf
 
-from distill_user_dir.checkpoints import CheckpointError, HubertCheckpoint, typed_configs
+from distill_user_dir.checkpoints.hubert import HubertCheckpoint, typed_configs
+from distill_user_dir.checkpoints.loading import CheckpointError
+from distill_user_dir.messages import reason
 from distill_user_dir.models.student_hubert import StudentHubert, StudentHubertConfig
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
@@ -47,8 +49,8 @@ def build_hubert(
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from None
     except Exception as error:  # fairseq's, of a config that no training wrote
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise CheckpointError(f"{checkpoint.path}: its config makes no model ({reason})") from None
+        told = f"{type(error).__name__}: {reason(error)}"
+        raise CheckpointError(f"{checkpoint.path}: its config makes no model ({told})") from None
     model.remove_pretraining_modules()
     model.configs = OmegaConf.to_container(configs)
     model.configs["model"]["_name"] = checkpoint.name

@@ -1,0 +1,29 @@
+"""A student, on waveforms or on Fbank features, with the heads of its distillation."""
+
+from typing import Iterator, Tuple
+
+from omegaconf import DictConfig
+
+from distill_user_dir.checkpoints.layouts.hubert import HubertLayout, convolutions, transformer
+from distill_user_dir.checkpoints.layouts.layout import Shape, Weights
+
+
+class StudentLayout(HubertLayout):
+    names = ("student_hubert",)
+
+    def weights(self, model: DictConfig, there: Weights) -> Iterator[Tuple[str, Shape]]:
+        yield from transformer(model)
+        if str(model.frontend) == "fbank":
+            width = model.encoder_embed_dim
+            yield "feature_extractor.conv.weight", (2 * width, model.fbank_bins, model.fbank_kernel)
+            yield "feature_extractor.proj.weight", (width, width)
+        else:
+            yield from convolutions(model)
+
+    def heads(self, model: DictConfig) -> Iterator[Shape]:
+        width, teacher = model.encoder_embed_dim, model.teacher_embed_dim
+        yield len(model.layer_map), width, max(width, teacher)
+        yield width, teacher
+        for clusters in model.cluster_sizes:
+            yield clusters, max(width, model.codebook_dim)
+        yield width, model.codebook_dim, len(model.cluster_sizes)

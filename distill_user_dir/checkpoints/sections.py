@@ -1,0 +1,165 @@
+"""The parts of a fairseq checkpoint, each of plain values, and the layout that its model has to fit."""
+
+import argparse
+import math
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from fairseq.data.dictionary import Dictionary
+from torch import Tensor
+
+from distill_user_dir.checkpoints.layouts.ctc import CtcLayout, flat
+from distill_user_dir.checkpoints.layouts.hubert import HubertLayout
+from distill_user_dir.checkpoints.layouts.layout import Layout
+from distill_user_dir.checkpoints.layouts.student_hubert import StudentLayout
+from distill_user_dir.checkpoints.layouts.transformer_lm import TransformerLmLayout
+from distill_user_dir.checkpoints.pickled import Refused
+from distill_user_dir.messages import quoted
+
+LAYOUTS: Tuple[Layout, ...] = (HubertLayout(), StudentLayout(), CtcLayout(), TransformerLmLayout())
+PARTS = ("cfg", "args", "optimizer_history", "task_state", "extra_state")  # beside the model; by these it is known
+MOST_VALUES = 100_000  # of the configs; fairseq's have a few hundred
+COUNTED = ("num_batches_tracked",)  # what a batch norm keeps beside its weights
+METERS = ("AverageMeter", "SumMeter", "TimeMeter", "StopwatchMeter", "MetersDict", "ConcatTensorMeter")
+
+
+def is_checkpoint(content: Any) -> bool:
+    """Whether fairseq wrote it, and not somebody else's program, for whom it is but data."""
+    return isinstance(content, dict) and any(content.get(part) is not None for part in PARTS)
+
+
+def check(content: Any) -> None:
+    """Refused unless it is a checkpoint of a known kind whose parts fit together."""
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise Refused("no fairseq checkpoint: it has no `model` state dict")
+    check_weights(content["model"])
+    check_plain(content)
+    configs = configs_of(content)
+    layout, name = layout_of(configs["model"]), configs["task"].get("_name")
+    if name is not None and name not in layout.tasks:
+        raise Refused(f"its task is {quoted(name)}; expected {' or '.join(layout.tasks)}")
+    layout.check(configs["model"], configs["task"], content["model"])
+    check_task_state(content.get("task_state"))
+    check_history(content.get("optimizer_history"))
+    check_extra(content.get("extra_state"))
+
+
+def configs_of(content: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """`model` and `task` configs as dicts; an old `args` Namespace serves as both."""
+    cfg, args = content.get("cfg"), content.get("args")
+    if cfg is not None and args is not None:
+        raise Refused("it has both `cfg` and `args`, and fairseq writes one of them")
+    if isinstance(args, argparse.Namespace):
+        return flat(args)
+    if isinstance(cfg, dict) and isinstance(cfg.get("model"), dict) and isinstance(cfg.get("task"), dict):
+        return cfg
+    raise Refused("no fairseq checkpoint: neither `cfg` nor `args` says what model it is")
+
+
+def layout_of(model: Dict[str, Any]) -> Layout:
+    name = model.get("_name")
+    found = next((layout for layout in LAYOUTS if isinstance(name, str) and layout.knows(name)), None)
+    if found is None:
+        known = ", ".join(known for layout in LAYOUTS for known in layout.names)
+        raise Refused(f"a model {quoted(name)}; expected one of {known}")
+    return found
+
+
+def check_weights(weights: Dict[Any, Any]) -> None:
+    """Every one a tensor of finite floating-point numbers."""
+    for name, weight in weights.items():
+        if not isinstance(name, str) or not isinstance(weight, Tensor):
+            raise Refused(f"`model` holds {quoted(name)}, which is no weight")
+        if not weight.is_floating_point():
+            if name.endswith(COUNTED) and weight.numel() == 1:
+                continue
+            raise Refused(f"weight {quoted(name)} is {weight.dtype}, no floating point")
+        if not is_finite(weight):
+            raise Refused(f"weight {quoted(name)} has numbers that are not finite")
+
+
+def is_finite(weight: Tensor) -> bool:
+    """One pass and no copy: the smallest and the largest number of an array with a NaN are NaN."""
+    if weight.numel() == 0:
+        return True
+    return all(math.isfinite(float(end)) for end in torch.aminmax(weight))
+
+
+def check_plain(content: Dict[str, Any]) -> None:
+    """Configs of plain values, few enough, which refer to nothing outside of them."""
+    left = MOST_VALUES
+    for key, value in values([(part, content[part]) for part in ("cfg", "args") if part in content]):
+        left -= 1
+        if left < 0:
+            raise Refused(f"its config has more than {MOST_VALUES} values")
+        if isinstance(value, str) and "${" in value:
+            raise Refused(f"its config refers to another value: {quoted(key)} is {quoted(value)}")
+        if not (value is None or isinstance(value, (bool, int, float, str))):
+            raise Refused(f"its config holds {quoted(value)}: {quoted(key)}")
+
+
+def values(waiting: List[Tuple[str, Any]]) -> Iterator[Tuple[str, Any]]:
+    """Every value in nested containers, with its key; keys are text, and give none a way to be a resolver's."""
+    while waiting:
+        key, node = waiting.pop()
+        node = vars(node) if isinstance(node, argparse.Namespace) else node
+        if isinstance(node, dict):
+            for inner in node:
+                yield inner, str(inner)
+            waiting.extend((str(inner), item) for inner, item in node.items())
+            yield key, None
+        elif isinstance(node, (list, tuple)):
+            waiting.extend((key, item) for item in node)
+            yield key, None
+        else:
+            yield key, node
+
+
+def check_task_state(state: Optional[Any]) -> None:
+    """Dictionaries of label sets, and of a fine-tuned model's symbols."""
+    if state is None:
+        return
+    if not isinstance(state, dict):
+        raise Refused(f"its task_state is {quoted(state)}")
+    listed = state.get("dictionaries")
+    if listed is not None and not (isinstance(listed, list) and all(isinstance(d, Dictionary) for d in listed)):
+        raise Refused("the dictionaries in its task_state are no list of dictionaries")
+    target = state.get("target_dictionary")
+    if target is not None and not isinstance(target, Dictionary):
+        raise Refused(f"the target_dictionary in its task_state is {quoted(target)}")
+
+
+def check_history(history: Optional[Any]) -> None:
+    if history is None:
+        return
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        raise Refused("its optimizer_history is no list of settings")
+    for entry in history:
+        count, schedule = entry.get("num_updates", 0), entry.get("lr_scheduler_state", {})
+        if type(count) is not int or not 0 <= count < 10**12 or not isinstance(schedule, dict):
+            raise Refused("its optimizer_history is damaged: the number of updates or the schedule is none")
+
+
+def check_extra(extra: Optional[Any]) -> None:
+    """Where it is in the data, and its meters, whose class fairseq looks up by name."""
+    if extra is None:
+        return
+    if not isinstance(extra, dict):
+        raise Refused(f"its extra_state is {quoted(extra)}")
+    place = extra.get("train_iterator")
+    if place is not None and not isinstance(place, dict):
+        raise Refused("its place in the data (train_iterator) is damaged")
+    for value in (place or {}).values():
+        if not isinstance(value, (bool, int)) or abs(value) > 10**12:
+            raise Refused("its place in the data (train_iterator) is damaged")
+    meters = extra.get("metrics")
+    if meters is not None and not isinstance(meters, dict):
+        raise Refused("its metrics are damaged")
+    for rows in (meters or {}).values():
+        if not isinstance(rows, (list, tuple)) or not all(is_meter(row) for row in rows):
+            raise Refused("its metrics are damaged")
+
+
+def is_meter(row: Any) -> bool:
+    """(priority, key, class, state)."""
+    return isinstance(row, (list, tuple)) and len(row) == 4 and row[2] in METERS and isinstance(row[3], dict)

@@ -1,0 +1,30 @@
+"""What a message may show of a stranger's file: one line, short, and nothing that a terminal would obey."""
+
+import sys
+from typing import Any
+
+
+def quoted(value: Any, most: int = 80) -> str:
+    """A value in quotes, with its control characters escaped and its end cut off; of a container only its type."""
+    if isinstance(value, str):
+        return repr(value[:most]) + ("..." if len(value) > most else "")
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)[:most]
+    return f"a {type(value).__name__}"
+
+
+def plain(text: str, most: int = 1000) -> str:
+    """A message with the control characters in it escaped, in case a file's name has some, and its end cut off."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:most])
+    return shown + ("..." if len(text) > most else "")
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """The first words of an error of somebody else's, in one line without control characters."""
+    return plain(" ".join(str(error)[: 10 * most].split()) or type(error).__name__, most)
+
+
+def tell(error: Any) -> None:
+    """A command's error, line by line, on stderr."""
+    for line in str(error).split("\n"):
+        print(plain(line), file=sys.stderr)
