@@ -27,15 +27,25 @@ def _resident(field: str) -> int:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field + ":"))
 
 
+def reset_peak() -> int:
+    """The peak begins anew, at the bytes that are resident now, which are returned (Linux)."""
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+    return _resident("VmRSS")
+
+
+def peak() -> int:
+    """The most bytes that were resident since `reset_peak`."""
+    return _resident("VmHWM")
+
+
 def _measured(prepare: Callable[..., Callable[[], Any]], arguments: List[Any], results: Any) -> None:
     torch.set_num_threads(1)
     before = _resident("VmRSS")
     run = prepare(*arguments)
-    built = _resident("VmRSS")
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")  # the peak begins anew: building may have taken more than running
+    built = reset_peak()  # building may have taken more than running
     run()
-    results.put((built - before, _resident("VmHWM") - built))
+    results.put((built - before, peak() - built))
 
 
 def peak_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> List[int]:

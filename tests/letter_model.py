@@ -7,10 +7,13 @@ import soundfile
 import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
+from fairseq.models.transformer_lm import TransformerLanguageModelConfig
+from fairseq.tasks import setup_task
+from omegaconf import OmegaConf
 
 from distill_user_dir.checkpoints import sections
 from distill_user_dir.checkpoints.layouts.layout import Layout
-from tests.helpers import dictionary
+from tests.helpers import dictionary, struct
 
 FRAME = 400  # samples
 LETTERS = dictionary("|ETAONISHRDL")
@@ -91,3 +94,23 @@ def write_arpa(path, words, pairs):
     lines += ["", "\\2-grams:"] + [f"{score}\t{first} {second}" for (first, second), score in pairs.items()]
     path.write_text("\n".join(lines + ["", "\\end\\", ""]))
     return path
+
+
+def language_model(folder, words):
+    """dict.txt in `folder`, and a Transformer of fairseq's over these words: its checkpoint, and the model itself."""
+    dictionary(words).save(str(folder / "dict.txt"))
+    task = {"_name": "language_modeling", "data": str(folder), "tokens_per_sample": 32, "max_target_positions": 32}
+    sizes = {
+        "decoder_layers": 1,
+        "decoder_input_dim": 16,
+        "decoder_embed_dim": 16,
+        "decoder_output_dim": 16,
+        "decoder_ffn_embed_dim": 16,
+        "decoder_attention_heads": 2,
+    }
+    config = OmegaConf.merge(OmegaConf.structured(TransformerLanguageModelConfig()), sizes)
+    config = {k: v for k, v in OmegaConf.to_container(config, enum_to_str=True).items() if "${" not in str(v)}
+    config.update(_name="transformer_lm", max_target_positions=32, tokens_per_sample=32)
+    task["seed"] = 1
+    model = setup_task(struct(task)).build_model(struct(config))
+    return {"args": None, "cfg": {"model": config, "task": task}, "model": model.state_dict()}, model

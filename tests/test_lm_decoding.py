@@ -8,15 +8,13 @@ import sys
 
 import pytest
 import torch
-from fairseq.models.transformer_lm import TransformerLanguageModelConfig
-from fairseq.tasks import setup_task
-from omegaconf import OmegaConf
+from fairseq.data.dictionary import Dictionary
 
 from distill_user_dir import infer, tune
 from distill_user_dir.word_times import WordTime, word_times
 from manifests import lexicon
-from tests.helpers import RECIPES, dictionary, struct
-from tests.letter_model import LETTERS, save_checkpoint, write_arpa, write_split
+from tests.helpers import RECIPES
+from tests.letter_model import LETTERS, language_model, save_checkpoint, write_arpa, write_split
 
 # What a language model has to know: (path, reference, what the audio says)
 UTTERANCES = [
@@ -149,31 +147,15 @@ def test_a_transformer_of_fairseqs_as_language_model(command, data, tmp_path):
     """Its output layer is set by hand: whatever came before, HAT is likelier than HIT by `difference`."""
     folder = tmp_path / "lm"
     folder.mkdir()
-    words = dictionary(WORDS)
-    words.save(str(folder / "dict.txt"))
-    task_cfg = struct({"_name": "language_modeling", "data": str(folder), "tokens_per_sample": 32})
-    sizes = {
-        "decoder_layers": 1,
-        "decoder_input_dim": 16,
-        "decoder_embed_dim": 16,
-        "decoder_output_dim": 16,
-        "decoder_ffn_embed_dim": 16,
-        "decoder_attention_heads": 2,
-    }
-    model_cfg = OmegaConf.merge(OmegaConf.structured(TransformerLanguageModelConfig()), sizes)
-    model_cfg = {k: v for k, v in OmegaConf.to_container(model_cfg, enum_to_str=True).items() if "${" not in str(v)}
-    model_cfg.update(_name="transformer_lm", max_target_positions=32, tokens_per_sample=32)
-    full_task = {**OmegaConf.to_container(task_cfg), "max_target_positions": 32, "seed": 1}
-    task = setup_task(struct(full_task))
-    model = task.build_model(struct(model_cfg))
+    state, model = language_model(folder, WORDS)
+    words = Dictionary.load(str(folder / "dict.txt"))
     for difference, expected in ((0.2, "THE HIT"), (9.0, "THE HAT")):
         with torch.no_grad():
             model.decoder.layers[-1].final_layer_norm.weight.zero_()
             model.decoder.layers[-1].final_layer_norm.bias.copy_(torch.eye(16)[0])
             model.decoder.output_projection.weight.zero_()
             model.decoder.output_projection.weight[words.index("HAT"), 0] = difference
-        state = {"args": None, "cfg": {"model": model_cfg, "task": full_task}, "model": model.state_dict()}
-        torch.save(state, str(folder / "lm.pt"))
+        torch.save(dict(state, model=model.state_dict()), str(folder / "lm.pt"))
         command(
             infer.main, name="fairseqlm", decoding__lmpath=folder / "lm.pt", decoding__lmweight=1, decoding__beam=20
         )

@@ -21,6 +21,7 @@ from distill_user_dir.checkpoints.contents import Contents
 from distill_user_dir.checkpoints.pickled import Refused
 from distill_user_dir.messages import plain, reason
 
+torchs_load = torch.load  # torch's own, for a program of one's own that reads other files too
 _mapped = False  # whether torch.load gives tensors that lie in the file
 
 

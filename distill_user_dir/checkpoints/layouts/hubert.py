@@ -10,7 +10,7 @@ from distill_user_dir.conv_layers import parse_conv_layers
 
 def transformer(model: DictConfig) -> Iterator[Tuple[str, Shape]]:
     """Weights behind the front-end."""
-    width, groups = model.encoder_embed_dim, max(1, model.conv_pos_groups)
+    width, groups = model.encoder_embed_dim, model.conv_pos_groups
     yield "mask_emb", (width,)
     place = "1.weight" if model.get("conv_pos_batch_norm") else "0.weight_v"
     yield f"encoder.pos_conv.{place}", (width, width // groups, model.conv_pos)
@@ -30,6 +30,7 @@ def convolutions(model: DictConfig) -> Iterator[Tuple[str, Shape]]:
 
 class HubertLayout(Layout):
     names = ("hubert",)
+    positive = ("encoder_layers", "encoder_attention_heads", "conv_pos_groups")
     tasks = ("hubert_pretraining", "hubert_distillation")
     evaluated = {"conv_feature_layers": parse_conv_layers}
 

@@ -19,12 +19,13 @@ BESIDE, ALLOWED = 4, 10**7  # numbers of heads, for each number in the file and 
 
 class Layout:
     """names: under which fairseq registers the model; tasks: of its config, by their registered names; decodes: whether
-    it gives units that can be decoded; evaluated: the fields that fairseq passes to `eval`, and what reads them in its
-    place (ValueError for anything but data)."""
+    it gives units that can be decoded; positive: fields above 0; evaluated: the fields that fairseq passes to `eval`,
+    and what reads them in its place (ValueError for anything but data)."""
 
     names: Tuple[str, ...] = ()
     tasks: Tuple[str, ...] = ()
     decodes = False
+    positive: Tuple[str, ...] = ()
     evaluated: Dict[str, Callable[[Any], Any]] = {}
 
     def knows(self, name: str) -> bool:
@@ -57,6 +58,9 @@ class Layout:
         return MODEL_DATACLASS_REGISTRY[ARCH_MODEL_NAME_REGISTRY.get(name, name)]
 
     def check_weights(self, model: DictConfig, there: Weights) -> None:
+        for field in self.positive:
+            if not model[field] > 0:
+                raise Refused(f"its {field} is {quoted(model[field])}; expected a number above 0")
         for name, shape in self.weights(model, there):
             if min(shape) < 1:
                 raise Refused(f"its config wants `{name}` of shape {shape}; sizes are 1 or more")

@@ -6,6 +6,9 @@ from omegaconf import DictConfig
 
 from distill_user_dir.checkpoints.layouts.hubert import HubertLayout, convolutions, transformer
 from distill_user_dir.checkpoints.layouts.layout import Shape, Weights
+from distill_user_dir.checkpoints.pickled import Refused
+
+LONGEST_WINDOW = 1000  # milliseconds
 
 
 class StudentLayout(HubertLayout):
@@ -15,6 +18,8 @@ class StudentLayout(HubertLayout):
         yield from transformer(model)
         if str(model.frontend) == "fbank":
             width = model.encoder_embed_dim
+            if not 0 < model.fbank_shift <= model.fbank_length <= LONGEST_WINDOW:
+                raise Refused(f"its windows of {model.fbank_length:g} ms every {model.fbank_shift:g} ms are none")
             yield "feature_extractor.conv.weight", (2 * width, model.fbank_bins, model.fbank_kernel)
             yield "feature_extractor.proj.weight", (width, width)
         else:

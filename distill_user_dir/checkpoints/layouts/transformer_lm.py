@@ -29,6 +29,7 @@ def filters(text: Any) -> str:
 
 class TransformerLmLayout(Layout):
     names = ("transformer_lm",)
+    positive = ("decoder_layers", "decoder_attention_heads")
     tasks = ("language_modeling",)
     evaluated = {
         "adaptive_softmax_cutoff": cutoffs,
@@ -54,8 +55,6 @@ class TransformerLmLayout(Layout):
     def weights(self, model: DictConfig, there: Weights) -> Iterator[Tuple[str, Shape]]:
         """All of them: fairseq's search loads a language model without asking for any that is missing."""
         width, inner, outer = model.decoder_embed_dim, model.decoder_input_dim, model.decoder_output_dim
-        if model.decoder_layers < 1:
-            raise Refused("it has no layers")
         for number in range(model.decoder_layers):
             yield from transformer_layer(f"decoder.layers.{number}", width, model.decoder_ffn_embed_dim)
         final = model.decoder_normalize_before and not model.no_decoder_final_norm
