@@ -156,6 +156,8 @@ class WholeCopies(PathManager):
 
 def load_checkpoint(cfg: Any, trainer: Trainer, **kwargs: Any) -> Tuple[Any, Any]:
     """fairseq's, from the newest whole checkpoint; SIGTERM is taken note of from here on."""
+    if cfg.restore_file != "checkpoint_last.pt" and not os.path.isfile(cfg.restore_file):  # else fairseq begins anew
+        raise CheckpointError(f"checkpoint.restore_file={cfg.restore_file}: no such file; correct it, or leave it out")
     if cfg.restore_file == "checkpoint_last.pt" and trainer.data_parallel_rank == 0:
         for leftover in glob.glob(os.path.join(glob.escape(cfg.save_dir), "checkpoint*.pt.tmp")):
             os.remove(leftover)

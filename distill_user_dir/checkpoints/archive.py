@@ -22,7 +22,7 @@ END64, LOCATOR = struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
 MOST_ENTRIES = 200_000
 # what torch.save puts beside data.pkl and data/N
 BESIDE = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
-MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."  # and protocol version, of the older container
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the older container
 ITEM_SIZES = {"Double": 8, "Long": 8, "Float": 4, "Int": 4, "Half": 2, "BFloat16": 2, "Short": 2}
 
 
@@ -52,7 +52,7 @@ def read(data: memoryview) -> Archive:
     """Refused where the bytes are no checkpoint's."""
     if data[:4] == LOCAL:
         return read_zip(data)
-    if data[: len(MAGIC)] == MAGIC:
+    if data[0] == 0x80:  # the first opcode of every pickle
         return read_older(data)
     raise Refused("no PyTorch file, or its beginning is damaged; fetch or write it again")
 
@@ -187,8 +187,15 @@ def with_zip64(extra: bytes, *values: int) -> List[int]:
 
 
 def read_older(data: memoryview) -> Archive:
-    """Pickles of the machine, the content and the keys of the storages; then of each storage its count and numbers."""
-    machine = Pickle(data, len(MAGIC))
+    """Pickles of a magic number, a version, the machine, the content and the keys of the storages; then of each storage
+    its count and its numbers."""
+    magic = Pickle(data)
+    if magic.read() != MAGIC:
+        raise Refused("no PyTorch file, or its beginning is damaged; fetch or write it again")
+    version = Pickle(data, magic.end)
+    if version.read() != VERSION:
+        raise Refused("written by another PyTorch than there ever was")
+    machine = Pickle(data, version.end)
     found = machine.read()
     if not isinstance(found, dict) or found.get("little_endian") is not True:
         raise Refused("written on a big-endian machine, or damaged; write it again on another")

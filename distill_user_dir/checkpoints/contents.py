@@ -17,7 +17,7 @@ from distill_user_dir.messages import quoted
 
 DEPTH = 40  # of nested containers
 NODES = 2_000_000  # values, one that is referred to from several places counted each time
-SHARED = 4  # tensors that may hold the same numbers, on average over a storage: tied weights
+SHARED = 8  # tensors that may hold the same numbers, on average over a storage: tied weights, views
 DTYPES = {
     "Float": torch.float32,
     "Double": torch.float64,

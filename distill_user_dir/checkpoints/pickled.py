@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 from distill_user_dir.messages import quoted
 
 OPCODES = 1_000_000  # of one pickle, at most; a HuBERT X-Large with its optimizer's state has 60,000
+LONGEST_INTEGER = 10  # bytes: torch.save's magic number
 MARKS = 1000  # open at a time
 KEYS = (str, int)
 CALLABLE = frozenset(
@@ -132,8 +133,8 @@ class Pickle:
 
     def long(self) -> None:
         size = self.number("B")
-        if size > 8:
-            raise Refused("it has an integer of more than 64 bits")
+        if size > LONGEST_INTEGER:
+            raise Refused(f"it has an integer of more than {LONGEST_INTEGER} bytes")
         self.stack.append(int.from_bytes(self.take(size), "little", signed=True))
 
     def float(self) -> None:

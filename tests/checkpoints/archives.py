@@ -32,7 +32,9 @@ def write_part(file, part, folder):
     told, start = part.told, file.tell()
     name, local_name = folder + part.name, folder + told["local_name"]
     long = struct.pack("<HHQQ", 1, 16, told["size"], told["size"])
-    file.write(LOCAL.pack(b"PK\x03\x04", 45, told["flags"], told["method"], 0, 0, 0, FULL, FULL, len(local_name), 20))
+    long += padding(start + LOCAL.size + len(local_name) + len(long))
+    sizes = FULL, FULL, len(local_name), len(long)
+    file.write(LOCAL.pack(b"PK\x03\x04", 45, told["flags"], told["method"], 0, 0, 0, *sizes))
     file.write(local_name + long)
     if isinstance(part.content, int):
         file.seek(part.size, 1)
@@ -47,6 +49,12 @@ def write_part(file, part, folder):
         *(len(name), len(extra), len(told["comment"]), 0, 0, 0, FULL),
     )
     return record + name + extra + told["comment"]
+
+
+def padding(at):
+    """A field behind which the content begins at a multiple of 64, as torch.save has it."""
+    size = -(at + 4) % 64
+    return b"FB" + struct.pack("<H", size) + bytes(size)
 
 
 def write_end(file, directory, count, end):

@@ -50,12 +50,12 @@ class Outcome(NamedTuple):
 def in_its_own_process(tmp_path):
     """A function that calls another in a fork -> Outcome; a crash of the interpreter fails the test."""
 
-    def run(call):
+    def run(call, seconds=SECONDS):
         result = tmp_path / "outcome"
         start = time.time()
         child = os.fork()
         if child == 0:
-            signal.alarm(SECONDS + 10)
+            signal.alarm(seconds + 10)
             write_outcome(str(result), call)
         _, status = os.waitpid(child, 0)
         assert status == 0, f"the process ended with status {status}"
