@@ -1,8 +1,10 @@
 """Audio files as the manifests see them: their headers are checked once, before training meets them."""
 
+import contextlib
 import io
 import os
 import re
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
@@ -28,11 +30,16 @@ class AudioError(ValueError):
         super().__init__(plain(message))
 
 
-def source_of(path: str) -> Any:
-    """What soundfile is to read: the path, or the bytes of a slice of a stored .zip (fairseq's ZIP:OFFSET:LENGTH).
-    AudioError where there is no such file; a pipe, which would have to be waited for, is none."""
+def file_of(path: str) -> str:
+    """The file itself: a slice of a stored .zip (fairseq's ZIP:OFFSET:LENGTH) is in the .zip."""
     found = SLICE.fullmatch(path)
-    file = found.group(1) if found else path
+    return found.group(1) if found else path
+
+
+def source_of(path: str) -> Any:
+    """What soundfile is to read: the path, or the bytes of a slice of a .zip.
+    AudioError where there is no such file; a pipe, which would have to be waited for, is none."""
+    found, file = SLICE.fullmatch(path), file_of(path)
     if "\0" in file or not os.path.isfile(file):
         raise AudioError(f"{file}: no such file; restore it, or take it off the list")
     if not found:
@@ -43,6 +50,23 @@ def source_of(path: str) -> Any:
     return io.BytesIO(read_from_stored_zip(file, offset, length))
 
 
+def cut_bytes(source: Any) -> int:
+    """How many bytes of a WAV's samples are missing at its end, which libsndfile passes over; 0 for other formats."""
+    with open(source, "rb") if isinstance(source, str) else contextlib.nullcontext(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if file.read(4) != b"RIFF":
+            return 0
+        at = 12
+        while at + 8 <= size:
+            file.seek(at)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if name == b"data":  # a stream has no length to tell
+                return max(0, at + 8 + length - size) if length != 0xFFFFFFFF else 0
+            at += 8 + length + length % 2
+        return 0
+
+
 def header(path: str) -> Any:
     """soundfile's info of a file, of whatever rate and channels; AudioError where it has none."""
     source = source_of(path)
@@ -50,6 +74,9 @@ def header(path: str) -> Any:
         info = soundfile.info(source)
     except (RuntimeError, OSError, TypeError, ValueError) as error:  # of no format, or of one without a header
         raise AudioError(f"{path}: not readable as audio ({reason(error)}); replace it, or leave it out") from error
+    missing = cut_bytes(source)
+    if missing:
+        raise AudioError(f"{path}: cut, {missing} bytes of its samples are missing; fetch it again, or leave it out")
     if info.frames >= UNKNOWN_LENGTH:
         raise AudioError(f"{path}: its header does not tell its length; write it anew (sox IN OUT)")
     if info.frames > LONGEST * info.samplerate:

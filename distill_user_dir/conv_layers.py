@@ -6,6 +6,8 @@ from typing import List, Tuple
 
 from torch import Tensor
 
+from distill_user_dir.messages import quoted
+
 ConvLayers = List[Tuple[int, int, int]]
 
 MAX_TEXT, MAX_LAYERS, MAX_SIZE = 1000, 64, 65536
@@ -55,7 +57,7 @@ def parse_conv_layers(text: str) -> ConvLayers:
                 # not shown: nested repetitions are small in memory and endless in print
                 raise ValueError(f"layer {number} is not (channels, kernel, stride)")
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"conv_feature_layers {str(text)[:80]!r}: {error}") from None
+        raise ValueError(f"conv_feature_layers {quoted(text)}: {error}") from None
     return [(channels, kernel, stride) for channels, kernel, stride in layers]
 
 

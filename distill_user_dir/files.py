@@ -5,10 +5,16 @@ import os
 from typing import Iterator, Sequence
 
 
+def temporary_of(path: str) -> str:
+    return f"{path}.tmp"
+
+
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
     """A path to write to, beside `path`; it takes the place of `path` once the block has ended without an error."""
-    temporary = f"{path}.tmp"
+    temporary = temporary_of(path)
+    if os.path.lexists(temporary):  # of a process that was killed, or a pipe
+        os.remove(temporary)
     try:
         yield temporary
         with open(temporary, "rb+") as written:

@@ -39,6 +39,7 @@ from distill_user_dir.files import write_lines
 from distill_user_dir.held_units import hear_held_units
 from distill_user_dir.infer_config import prepare
 from distill_user_dir.manifest import read_manifest
+from distill_user_dir.messages import plain
 from distill_user_dir.wer import (
     Scored,
     check_complete,
@@ -58,7 +59,7 @@ logger = logging.getLogger(__name__)
 def _exit(error: Exception) -> None:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    sys.exit(f"error: {' '.join(str(error).split())}")
+    sys.exit(f"error: {plain(' '.join(str(error).split()))}")
 
 
 def _as_job(function: Callable) -> Callable:
@@ -68,7 +69,7 @@ def _as_job(function: Callable) -> Callable:
         try:
             prepare(cfg)
             value = function(cfg)
-        except (ValueError, FileNotFoundError, OmegaConfBaseException) as error:
+        except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, OmegaConfBaseException) as error:
             _exit(error)
         path = Path(cfg.decoding.results_path, "wer.json")
         if path.is_file():  # not after a crash that common.suppress_crashes kept quiet

@@ -18,7 +18,6 @@ from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.checkpoints.sections import configs_of, layout_of
 from distill_user_dir.lexicon import check_lexicon
 from distill_user_dir.manifest import check_labels, read_manifest
-from distill_user_dir.models.student_hubert import StudentHubertConfig
 from distill_user_dir.wer import utterance_ids
 
 logger = logging.getLogger(__name__)
@@ -108,12 +107,12 @@ def _settle_task(task: DictConfig) -> None:
 def _check_checkpoints(cfg: DictConfig) -> None:
     """Of a kind that can be decoded, and its audio normalised as it was in training."""
     path, task, decoding = cfg.common_eval.path, cfg.task, cfg.decoding
-    content = load(path)
+    content = load(path, mapped=True)
     layout, trained = layout_of(configs_of(content)["model"]), configs_of(content)["task"]
     if not layout.decodes:
         raise ValueError(f"{path}: a {layout.names[0]}, which has no letters; fine-tune it first")
     if isinstance(layout, CtcLayout):
-        typed_configs(hubert_in(path, content), StudentHubertConfig, {})
+        typed_configs(hubert_in(path, content), {})
     # hubert_distillation leaves it to the models
     if task["_name"] == "hubert_pretraining" and "normalize" in trained:
         if not _is_set(task, "normalize"):
@@ -136,7 +135,7 @@ def _check_checkpoints(cfg: DictConfig) -> None:
         if not (os.path.isfile(file) if file else key == "lexicon" and decoding.unitlm):
             raise ValueError(f"decoding.{key}={file}: no such file, and decoding.type={decoding.type} needs it")
     if decoding.type == "fairseqlm":
-        if not isinstance(layout_of(configs_of(load(decoding.lmpath))["model"]), TransformerLmLayout):
+        if not isinstance(layout_of(configs_of(load(decoding.lmpath, mapped=True))["model"]), TransformerLmLayout):
             raise ValueError(f"{decoding.lmpath}: no language model; name one of fairseq's transformer_lm")
         beside = os.path.join(os.path.dirname(decoding.lmpath), "dict.txt")
         if not os.path.isfile(beside):

@@ -101,9 +101,9 @@ def check_labels(manifest: Manifest, label_path: str) -> None:
     if not os.path.isfile(label_path):
         raise ValueError(f"{label_path}: no such label file; correct task.label_dir or task.labels")
     count = 0
-    with open(label_path, "rb") as lines:
+    with utf8_lines(label_path, newline="\n") as lines:
         for count, line in enumerate(lines, 1):
-            if b"\r" in line:  # fairseq finds an utterance's labels by counting characters, and Python drops these
+            if "\r" in line:  # fairseq finds an utterance's labels by counting characters, and Python drops these
                 raise ValueError(f"{label_path}:{count}: a carriage return; save it with the line ends of Unix")
     if count != len(manifest.names):
         raise ValueError(

@@ -42,6 +42,7 @@ PARTS = ("front-end", "positional convolution", "Transformer", "CTC layer")
 BASE = "HuBERT Base"
 HEADS = ("heads.", "cluster_head.projection.", "frontend_head.")
 SAMPLE_RATE, SHORTEST = 16000, 400  # Hz; samples of one frame
+MOST = 3600  # seconds, utterances, rounds
 
 
 class Row(NamedTuple):
@@ -87,14 +88,15 @@ def structure(source: str, teacher_width: int) -> Any:
     for path in source.split("+"):
         try:
             found = yaml.safe_load(read_text(path))
+            found = found.get("model", found) if isinstance(found, dict) else None
             if not isinstance(found, dict):
                 raise ValueError("it holds no keys")
-            values.update(found.get("model", found))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            values.update(found)
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(f"{path}: no structure of a student: {reason(error)}") from None
     try:
         return student_config({**values, "fbank_stats": None})  # a file of the data's
-    except (ValueError, OmegaConfBaseException) as error:
+    except (ValueError, TypeError, RecursionError, OmegaConfBaseException) as error:
         raise ValueError(f"{source}: no structure of a student: {reason(error)}") from None
 
 
@@ -145,7 +147,8 @@ def memory(row: Row, source: str, teacher_width: int, audio: Tensor) -> int:
 def profile(args: argparse.Namespace) -> List[Dict[str, Any]]:
     """One dict a row, HuBERT Base first; `runs` has one entry for each length and batch size."""
     sources = [BASE, *args.rows]
-    rows = [load_row(source, args.teacher_width) for source in sources]
+    named = [load_row(source, args.teacher_width) for source in args.rows]  # first: one of them may be none
+    rows = [load_row(BASE, args.teacher_width), *named]
     found = []
     for row in rows:
         row.encoder.to(args.device), (row.output or nn.Identity()).to(args.device)
@@ -230,13 +233,17 @@ def check_arguments(args: argparse.Namespace) -> None:
     """ValueError for what would end it late; the device and the number of threads are taken up."""
     numbers = {"--seconds": args.seconds, "--batch": args.batch, "--rounds": [args.rounds]}
     for option, values in {**numbers, "--threads": [args.threads or 1]}.items():
-        if min(values) <= 0:
-            raise ValueError(f"{option} {min(values):g}: expected a number above 0")
+        for value in values:
+            if not 0 < value <= MOST:
+                raise ValueError(f"{option} {value:g}: expected a number above 0, and {MOST} at most")
     if min(args.seconds) * SAMPLE_RATE < SHORTEST:
         raise ValueError(f"--seconds {min(args.seconds):g}: less than one frame, {SHORTEST / SAMPLE_RATE} s")
     args.device = usable_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
+    for path in filter(None, (args.json, args.plot)):
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            raise ValueError(f"{path}: there is no such folder to write to")
     if args.plot:
         need("matplotlib", "manifests")
 

@@ -1,11 +1,12 @@
-"""What fairseq does to logging as it is imported, undone.
+"""What fairseq tells and does to logging, undone where no user can do anything about it.
 
-Some of its modules give the root logger a handler and the level DEBUG, so that other libraries print hundreds of lines,
-and one advises to install what nobody asked for.
+Some of its modules give the root logger a handler and the level DEBUG as they are imported, so that other libraries
+print hundreds of lines, and one advises to install what nobody asked for.
 """
 
 import contextlib
 import logging
+import warnings
 from typing import Iterator
 
 ADVISING = "fairseq.tasks.text_to_speech"
@@ -14,6 +15,7 @@ ADVISING = "fairseq.tasks.text_to_speech"
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
     """Leaves the root logger as it was, whatever is imported in here."""
+    warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated")  # which HuBERT's positions have
     root, advising = logging.getLogger(), logging.getLogger(ADVISING)
     handlers, level, advising.disabled = list(root.handlers), root.level, True
     try:

@@ -11,10 +11,10 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
-from distill_user_dir.messages import reason, tell
+from distill_user_dir.messages import plain, reason, tell
 from distill_user_dir.texts import read_text
 
-NUMBERS = ("wer", "cer", "rtf", "utterances")
+NUMBERS, LARGEST = ("wer", "cer", "rtf", "utterances"), 1e12
 
 
 def read_result(folder: str) -> Dict[str, Any]:
@@ -24,11 +24,12 @@ def read_result(folder: str) -> Dict[str, Any]:
         result = json.loads(read_text(path))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; the decode has not ended, or this is not its folder") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path}: no JSON ({reason(error)})") from None
     interval = result.get("wer_interval") if isinstance(result, dict) else None
     numbers = [*(result.get(key) for key in NUMBERS), *interval] if isinstance(interval, list) else [None]
-    if len(numbers) != len(NUMBERS) + 2 or not all(type(number) in (int, float) for number in numbers):
+    fits = all(type(number) in (int, float) and 0 <= number < LARGEST for number in numbers)
+    if len(numbers) != len(NUMBERS) + 2 or not fits or type(result["utterances"]) is not int:
         raise ValueError(f"{path}: not what distill_user_dir.infer writes; decode again")
     return result
 
@@ -37,7 +38,7 @@ def lines_of(folders: Sequence[str]) -> List[str]:
     """The table's lines; names are the folders' without what all of them begin with."""
     paths = [os.path.abspath(folder) for folder in folders]
     common = os.path.dirname(paths[0]) if len(paths) == 1 else os.path.commonpath(paths)
-    names = [os.path.relpath(path, common) for path in paths]
+    names = [plain(os.path.relpath(path, common)) for path in paths]
     width = max(map(len, names))
     lines = [f"{'':{width}}   WER %   95% interval     CER %  x real time  utterances"]
     for name, path in zip(names, paths):

@@ -11,7 +11,7 @@ import sys
 import torch
 
 from distill_user_dir.checkpoints.loading import load
-from distill_user_dir.files import replacing
+from distill_user_dir.files import replacing, temporary_of
 from distill_user_dir.messages import tell
 from distill_user_dir.student import load_student
 
@@ -24,16 +24,17 @@ def slim(source: str, target: str, half: bool = False) -> int:
     optimizer_history and the place in the data stay: they are short, and fairseq loads no file without them.
     CheckpointError where `source` makes no model, ValueError where it is `target`.
     """
-    if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
+    written = [path for path in (target, temporary_of(target)) if os.path.exists(path)]
+    if os.path.exists(source) and any(os.path.samefile(source, path) for path in written):
         raise ValueError(f"{target}: the checkpoint itself, which would lose its optimizer's state; give another name")
     load_student(source)  # every weight in its shape
-    state = load(source)
+    state = load(source, mapped=True)
     kept = {key: state[key] for key in KEEP if key in state}
     kept["extra_state"] = {"train_iterator": (state.get("extra_state") or {}).get("train_iterator")}
     if half:
         kept["model"] = {k: v.half() if v.is_floating_point() else v for k, v in kept["model"].items()}
-    with replacing(target) as temporary:
-        torch.save(kept, temporary)
+    with replacing(target) as temporary, open(temporary, "wb") as stream:
+        torch.save(kept, stream)
     return os.path.getsize(target)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from distill_user_dir.checkpoints.building import build_hubert
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.checkpoints.loading import CheckpointError, load
+from distill_user_dir.messages import quoted
 from distill_user_dir.models.student_ctc import blank_where_padded
 from distill_user_dir.modules.fold import fold
 from distill_user_dir.padding import padding_mask
@@ -79,7 +80,7 @@ def load_student(path: str, folded: bool = True) -> Student:
 
     folded: ready for inference, and no more for training; else its parameters have the names of the checkpoint.
     """
-    state = load(path)
+    state = load(path, mapped=True)
     checkpoint = hubert_in(path, state)
     encoder = build_hubert(checkpoint)
     proj, symbols, units = None, [], "letter"
@@ -101,5 +102,7 @@ def units_of(path: str, state: Dict[str, Any]) -> str:
     criterion = cfg.get("criterion") if isinstance(cfg, dict) else None
     units = (criterion.get("post_process") if isinstance(criterion, dict) else None) or "letter"
     if units not in ("letter", "sentencepiece"):
-        raise CheckpointError(f"{path}: its criterion.post_process is {units!r}; expected letter or sentencepiece")
+        raise CheckpointError(
+            f"{path}: its criterion.post_process is {quoted(units)}; expected letter or sentencepiece"
+        )
     return units

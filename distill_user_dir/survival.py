@@ -194,7 +194,7 @@ def use_newest_whole(save_dir: str) -> None:
         return
     wrong = damage(last) if os.path.exists(last) else f"{last}: not there"
     if not wrong:
-        history = load(last).get("optimizer_history") or [{}]
+        history = load(last, mapped=True).get("optimizer_history") or [{}]
         others = [path for path in others if updates_of(path) > history[-1].get("num_updates", 0)]
     for path in others:
         if not damage(path):

@@ -41,6 +41,8 @@ def bounded(path: str, stream: Any, number: Any) -> Iterator[str]:
         if not line:
             return
         number[0] += 1
+        if number[0] == 1 and line.startswith("\ufeff"):
+            raise ValueError(f"{path}: it begins with a byte order mark; save it as UTF-8 without one")
         if len(line) == LONGEST_LINE:
             raise ValueError(f"{path}:{number[0]}: a line of more than {LONGEST_LINE} characters")
         yield line

@@ -16,11 +16,10 @@ import hashlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tqdm
-from fairseq.data.dictionary import Dictionary
 
 from distill_user_dir.audio import SAMPLE_RATE, AudioError, blocks
 from distill_user_dir.frame_labels import check_frame_labels, expected_labels
@@ -123,7 +122,7 @@ def least_frames(units: Sequence[str]) -> int:
     return len(units) + sum(one == other for one, other in zip(units, units[1:]))
 
 
-def sequence_errors(manifest: Manifest, path: str, dictionary: Dictionary, sample_rate: int) -> List[str]:
+def sequence_errors(manifest: Manifest, path: str, dictionary: Any, sample_rate: int) -> List[str]:
     """A line for each utterance whose units are none, not in the dictionary, or more than its frames can hold."""
     known, errors = set(dictionary.symbols[dictionary.nspecial :]), []
     with utf8_lines(path) as lines:
@@ -164,7 +163,7 @@ def of_labels(manifest: Manifest, sample_rate: int, label_rate: Optional[float])
 
 def likely_rate(manifest: Manifest, path: str, sample_rate: int) -> float:
     """50 or 100 labels a second, whichever is nearer."""
-    with open(path, "rb") as lines:
+    with utf8_lines(path) as lines:
         labels = sum(len(line.split()) for line in lines)
     rate = labels / max(1, sum(manifest.sizes)) * sample_rate
     return 100.0 if rate > 75 else 50.0
@@ -237,6 +236,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
     try:
         need("matplotlib", "manifests")  # before everything is read
+        for option, value in (("--sample-rate", args.sample_rate), ("--workers", args.workers)):
+            if value < 1:
+                raise ValueError(f"{option} {value}: expected 1 or more")
+        if args.label_rate is not None and not 0 < args.label_rate <= args.sample_rate:
+            raise ValueError(f"--label-rate {args.label_rate:g}: expected labels a second, 50 or 100")
         manifests, findings, errors = check(args.data, args.splits, args.sample_rate, args.label_rate, args.workers)
         for line in [line for found in findings for line in found.warnings]:
             tell(f"warning: {line}")

@@ -31,14 +31,21 @@ from manifests.tsv import find
 def csv_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Optional[str]]]]:
     """Line number and the values of the columns; ValueError for a header that lacks one."""
     with utf8_lines(path, "utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream)
-        header = rows.fieldnames or []
-        lacking = [column for column in columns if column not in header]
+        rows = csv.reader(stream, strict=True)
+        header = next(rows, [])
+        lacking = [column for column in columns if header.count(column) != 1]
         if lacking:
             there = quoted(", ".join(header)) if header else "nothing"
             raise ValueError(f"{path}:1: no column {', '.join(lacking)} but {there}; name them: --columns PATH TEXT")
-        for row in rows:
-            yield rows.line_num, [row[column] for column in columns]
+        places = [header.index(column) for column in columns]
+        for row in filter(None, rows):
+            if len(row) > len(header):
+                told = f"{len(row)} fields, and the first line names {len(header)}; put text with commas in quotes"
+                raise ValueError(f"{path}:{rows.line_num}: {told}")
+            found = [row[place] if place < len(row) else None for place in places]
+            if any("\n" in value or "\r" in value for value in found if value):
+                raise ValueError(f"{path}:{rows.line_num}: a field of several lines; is a quote left open?")
+            yield rows.line_num, found
 
 
 def json_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Optional[str]]]]:

@@ -26,7 +26,7 @@ from distill_user_dir.manifest import read_manifest
 from distill_user_dir.messages import tell
 from distill_user_dir.modules.fbank import KaldiFbank
 
-PIECE = 10_000  # frames that are computed at a time
+PIECE = 1 << 22  # numbers in the windows that are computed at a time
 
 
 class Moments(NamedTuple):
@@ -71,8 +71,9 @@ def measure(entry: Tuple[str, int]) -> Moments:
     path, expected = entry
     samples = torch.from_numpy(read_samples(path, expected, int(_fbank.options["sample_frequency"])))
     found, frames = None, int(_fbank.num_frames(torch.tensor(expected)))
-    for first in range(0, frames, PIECE):
-        last = min(first + PIECE, frames) - 1
+    step = max(1, PIECE // _fbank.padded)
+    for first in range(0, frames, step):
+        last = min(first + step, frames) - 1
         piece = samples[first * _fbank.shift : last * _fbank.shift + _fbank.size]
         part = moments_of(_fbank(piece[None])[0].numpy())
         found = part if found is None else found + part

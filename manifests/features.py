@@ -126,12 +126,12 @@ def dump(
     progress: bool = True,
 ) -> Tuple[int, int]:
     """Writes a shard's features -> utterances and frames. Files of an interrupted call end in .tmp."""
+    arrays = need("npy_append_array", "manifests")
     stem, shard = stem_of(tsv, feat_dir, nshard, rank), Shard.of(tsv, nshard, rank)
     for leftover in (f"{stem}.len", f"{stem}.npy", f"{stem}.npy.tmp"):  # an old .len must not meet a new .npy
         if os.path.exists(leftover):
             os.remove(leftover)
     total = 0
-    arrays = need("npy_append_array", "manifests")
     with arrays.NpyAppendArray(f"{stem}.npy.tmp") as array, open(f"{stem}.len.tmp", "w", encoding="utf-8") as lengths:
         for features in shard.features(extract, progress):
             array.append(np.ascontiguousarray(features, dtype=np.float32))
@@ -191,6 +191,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.feature == "hubert" and (args.checkpoint is None or args.layer is None):
         parser.error("--feature hubert needs --checkpoint and --layer")
     try:
+        if args.feature == "mfcc":
+            need("kaldi_native_fbank", "manifests")
         extract = mfcc if args.feature == "mfcc" else hubert(args.checkpoint, args.layer, args.device)
         tsv = os.path.join(args.data, f"{args.split}.tsv")
         if args.kmeans:

@@ -5,11 +5,12 @@ What corpus.py and librispeech.py have in common: {name}.tsv, {name}.ltr, {name}
 
 import argparse
 import os
+import unicodedata
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from distill_user_dir.audio import SAMPLE_RATE, scan
 from distill_user_dir.files import write_lines
-from distill_user_dir.messages import tell
+from distill_user_dir.messages import quoted, tell
 from manifests.letters import WORD_END, Transcript, dictionary, letters, read_lines, unknown_letters
 from manifests.tsv import MIN_SAMPLES, fits_manifest
 
@@ -59,6 +60,8 @@ class Text(NamedTuple):
         error = None
         if not words:
             error = f"{item.place}: the transcript of {os.path.basename(item.path)} is empty; add it, or leave it out"
+        elif any(unicodedata.category(character) in ("Cc", "Cs") for character in words):
+            error = f"{item.place}: control characters in the transcript, {quoted(words)}; take them out"
         elif WORD_END in words:
             error = f"{item.place}: '{WORD_END}' stands for a space; take it out (--remove '{WORD_END}')"
         elif foreign:
@@ -101,8 +104,8 @@ def check(items: Sequence[Item], text: Text, options: Options) -> Checked:
     errors, spoken = [], []
     for item in items:
         changed, error = text.of(item)
-        if error is None and not fits_manifest(item.path):
-            error = f"{item.path!r}: a tab or a line break in its name; rename it"
+        if error is None and not all(fits_manifest(part) for part in (item.path, *item.path.split(os.sep)[1:])):
+            error = f"{item.path!r}: a tab, a line break or an outer space in a name on its path; rename it"
         errors += [] if error is None else [error]
         spoken += [changed] if error is None else []
     lengths, refused = scan(

@@ -21,18 +21,18 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from typing import List, NamedTuple, Optional, Sequence
 
-import fairseq
 import numpy as np
 
 from distill_user_dir.files import replacing, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.manifest import read_manifest
-from distill_user_dir.messages import quoted, reason, tell
+from distill_user_dir.messages import plain, quoted, reason, tell
 from distill_user_dir.texts import check_regular, utf8_lines
 
-SCRIPTS = os.path.join(os.path.dirname(fairseq.__file__), "examples", "hubert", "simple_kmeans")
+SCRIPTS = os.path.join(os.path.dirname(find_spec("fairseq").origin), "examples", "hubert", "simple_kmeans")
 # runs a script, which would pickle its model, and keeps the centres alone
 KEEP_CENTRES = """
 import runpy, sys, joblib, numpy
@@ -40,6 +40,8 @@ joblib.dump = lambda model, path: numpy.save(path, model.cluster_centers_.astype
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+ROWS = 100_000  # of features that are looked at at a time
+NOT_FINITE = "features that are not finite; look at the audio and the checkpoint they are of"
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -50,16 +52,19 @@ def default_threads() -> int:
 
 
 def run_script(name: str, arguments: Sequence[str], threads: int) -> None:
-    """Prints and runs one of fairseq's scripts; CalledProcessError if it fails."""
+    """Prints and runs one of fairseq's scripts; ValueError with its last words if it fails."""
     command = [os.path.join(SCRIPTS, name), *arguments]
     print(" ".join(shlex.quote(part) for part in ["python", *command]), flush=True)
     command = [sys.executable, "-c", KEEP_CENTRES, *command]
     environment = {**os.environ, **{limit: str(threads) for limit in THREAD_LIMITS}}
-    subprocess.run(command, env=environment, check=True)
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
+    if done.returncode != 0:
+        words = [line for line in done.stderr.split("\n") if line.strip()]
+        raise ValueError(f"{name} failed: {plain(words[-1] if words else f'status {done.returncode}')}")
 
 
 def learn(feat_dir: str, split: str, nshard: int, clusters: int, seed: int, percent: float, threads: int) -> np.ndarray:
-    """-> (clusters, dim) float32, by fairseq's learn_kmeans.py. CalledProcessError if it fails."""
+    """-> (clusters, dim) float32, by fairseq's learn_kmeans.py. ValueError if it fails."""
     with tempfile.TemporaryDirectory(prefix="kmeans-", dir=feat_dir) as folder:
         path = os.path.join(folder, "kmeans.npy")
         learning = [feat_dir, split, str(nshard), path, str(clusters), "--seed", str(seed), "--percent", str(percent)]
@@ -68,8 +73,17 @@ def learn(feat_dir: str, split: str, nshard: int, clusters: int, seed: int, perc
 
 
 def check_memory(feat_dir: str, split: str, lengths: Sequence[Sequence[int]], percent: float, memory: float) -> None:
-    """Tells what learning will hold; ValueError where it is more than `memory` gigabytes."""
-    dim = read_features(os.path.join(feat_dir, f"{split}_0_{len(lengths)}.npy")).shape[1]
+    """Tells what learning will hold; ValueError where it is more than `memory` gigabytes, or where features are not
+    what their lengths say, or not finite."""
+    dim = None
+    for rank, of_shard in enumerate(lengths):
+        path = os.path.join(feat_dir, f"{split}_{rank}_{len(lengths)}.npy")
+        features = read_features(path)
+        dim = dim or features.shape[1]
+        if features.shape != (sum(of_shard), dim):
+            raise ValueError(f"{path}: {features.shape}, expected ({sum(of_shard)}, {dim}) by its .len; make both anew")
+        if not all(np.isfinite(features[at : at + ROWS]).all() for at in range(0, len(features), ROWS)):
+            raise ValueError(f"{path}: {NOT_FINITE}")
     frames = sum(sum(shard) for shard in lengths) * (percent if percent >= 0 else 1)
     needed = 2 * frames * dim * 4 / 1e9  # the shards' samples, and all of them in one piece
     print(f"learning on about {frames:.0f} frames of {dim}: {needed:.3g} GB", flush=True)
@@ -114,7 +128,7 @@ def nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def label_line(frames: np.ndarray, centres: np.ndarray) -> str:
     """A line of labels; ValueError for features that are not finite, which are near to nothing."""
     if not np.isfinite(frames).all():
-        raise ValueError("features that are not finite; look at the audio and the checkpoint they are of")
+        raise ValueError(NOT_FINITE)
     return " ".join(map(str, nearest(frames, centres).tolist()))
 
 
@@ -170,6 +184,11 @@ def join_labels(folder: str, split: str, nshard: int) -> List[str]:
 def write_joined(folder: str, dest: str, splits: Sequence[str], nshard: int, clusters: int) -> None:
     """{split}.km, in the order of the manifests, and dict.km.txt."""
     joined = {split: join_labels(folder, split, nshard) for split in splits}
+    known = {str(cluster) for cluster in range(clusters)}
+    for split, lines in joined.items():
+        for number, line in enumerate(lines, 1):
+            if not line.split() or not known.issuperset(line.split()):
+                raise ValueError(f"{folder}: utterance {number} of {split} has labels that are none of {clusters}")
     for split, lines in joined.items():
         tsv = os.path.join(dest, f"{split}.tsv")
         count = len(read_manifest(tsv).names) if os.path.isfile(tsv) else len(lines)
@@ -189,15 +208,25 @@ class Learning(NamedTuple):
     memory: float = 16.0
     threads: Optional[int] = None
 
+    def check(self, frames: int) -> None:
+        """ValueError for numbers by which nothing can be learned."""
+        if not 1 <= self.clusters <= frames:
+            raise ValueError(f"--clusters {self.clusters}: expected 1 to {frames}, the frames there are")
+        if self.percent != -1 and not 0 < self.percent <= 1:
+            raise ValueError(f"--percent {self.percent:g}: expected a share above 0, and 1 at most")
+        if self.seed < 0 or (self.threads is not None and self.threads < 1):
+            raise ValueError(f"--seed {self.seed} --threads {self.threads}: expected 0 or more, and 1 or more")
+
 
 def label(feat_dir: str, splits: Sequence[str], dest: str, nshard: int, learning: Optional[Learning]) -> None:
     """Labels all splits with the clusters learned on the first, or, without `learning`, with DEST/kmeans.npy.
 
-    ValueError where features are missing, CalledProcessError where a script of fairseq's fails.
+    ValueError where features are missing, or where a script of fairseq's fails.
     """
     lengths = {split: read_lengths(feat_dir, split, nshard) for split in splits}
     path = os.path.join(dest, "kmeans.npy")
     if learning is not None:
+        learning.check(sum(map(sum, lengths[splits[0]])))
         check_memory(feat_dir, splits[0], lengths[splits[0]], learning.percent, learning.memory)
         threads = learning.threads or default_threads()
         centres = learn(feat_dir, splits[0], nshard, learning.clusters, learning.seed, learning.percent, threads)
@@ -233,13 +262,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         if args.clusters is not None:
             need("sklearn", "manifests"), need("joblib", "manifests")
+        if args.nshard < 1:
+            raise ValueError(f"--nshard {args.nshard}: expected 1 or more")
         if args.join:
             centres = read_centres(os.path.join(args.dest, "kmeans.npy"))
             write_joined(args.feat_dir, args.dest, args.splits, args.nshard, len(centres))
         else:
             learning = Learning(args.clusters, args.seed, args.percent, args.memory, args.threads)
             label(args.feat_dir, args.splits, args.dest, args.nshard, None if args.known else learning)
-    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+    except (ValueError, OSError) as error:
         tell(error)
         return 1
     print(f"{args.dest}: labels of {', '.join(args.splits)}")

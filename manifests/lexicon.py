@@ -10,6 +10,7 @@ written, unless --skip-bad leaves it out.
 """
 
 import argparse
+import re
 import sys
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -17,30 +18,38 @@ from distill_user_dir.files import write_lines
 from distill_user_dir.lexicon import read_units
 from distill_user_dir.messages import quoted, tell
 from distill_user_dir.texts import utf8_lines
-from manifests.letters import letters
+from manifests.letters import WORD_END, letters
 from manifests.sentencepieces import read_processor
 
+MOST_WORDS = 2_000_000
 MARKERS = ("<s>", "</s>", "<unk>", "<UNK>")
 
 
 def arpa_words(path: str) -> Iterator[Tuple[str, str]]:
     """The unigrams of an ARPA file, .gz or not, with their places; ValueError where it has none."""
-    inside = False
+    inside, promised, count = False, None, 0
     with utf8_lines(path) as lines:
         for number, line in enumerate(lines, start=1):
+            if line.startswith("ngram 1=") and line.strip()[8:].isdecimal():
+                promised = int(line.strip()[8:18])
             if line.startswith("\\"):
+                if inside and count != promised:
+                    raise ValueError(f"{path}:{number}: {count} unigrams, and its head says {promised}; fetch it again")
                 if inside:
                     return
                 inside = line.strip() == "\\1-grams:"
             elif inside and line.strip():
-                fields = line.split()
+                count += 1
+                fields = re.split(r"[ \t]+", line.strip())
                 if len(fields) < 2:
                     raise ValueError(
                         f"{path}:{number}: no unigram (log-probability, word, back-off): {quoted(line.strip())}"
                     )
                 if fields[1] not in MARKERS:
                     yield fields[1], f"{path}:{number}"
-    if not inside:
+    if inside:
+        raise ValueError(f"{path}: cut behind {count} unigrams; fetch it again")
+    else:
         raise ValueError(f"{path}: no \\1-grams: of an ARPA file in it; a KenLM binary does not list its words")
 
 
@@ -63,6 +72,9 @@ def spell(
     """Words and their places -> lexicon lines by word, and a line for each word that has no spelling."""
     known, lines, errors = set(units), [], []
     for word in sorted(words):
+        if len(word.split()) != 1 or WORD_END in word:
+            errors.append(f"{words[word]}: {quoted(word)} is no word: white space or {WORD_END} in it")
+            continue
         spelled = spelling(word)
         foreign = sorted(set(spelled) - known)
         if foreign:
@@ -80,6 +92,8 @@ def write_lexicon(
     for source in [arpa_words(arpa)] if arpa else [text_words(path) for path in texts]:
         for word, place in source:
             words.setdefault(word, place)
+            if len(words) > MOST_WORDS:
+                raise ValueError(f"{place}: more than {MOST_WORDS} words")
     lines, errors = spell(words, read_units(dict_path), dict_path, pieces(model) if model else letters)
     told = "\n".join([*errors[:20], *(["..."] if len(errors) > 20 else []), f"{len(errors)} of {len(words)} words"])
     if errors and not skip_bad:

@@ -60,6 +60,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         data = os.path.normpath(args.data)
         total = len(read_manifest(f"{data}/{args.split}.tsv").names)
+        if args.share is not None and not 0 < args.share <= 1:
+            raise ValueError(f"--share {args.share:g}: expected a share above 0, and 1 at most")
         count = args.utterances if args.share is None else round(args.share * total)
         written = subset(data, args.split, args.name, count, args.seed)
     except (ValueError, OSError) as error:

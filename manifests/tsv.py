@@ -24,18 +24,24 @@ MIN_SAMPLES = 400  # the receptive field of one frame
 def find(root: str, exts: Sequence[str]) -> List[str]:
     """Paths of the files below `root` with one of the extensions, sorted; as in a shell, hidden ones are left out.
 
-    Links to folders are followed, but not to one that the link lies in, which would go on for ever.
+    Links to folders are followed, and a folder is listed once, however many ways there are to it; so is a file. OSError
+    where a folder cannot be read.
     """
-    ends, found = tuple(f".{ext.lstrip('.')}" for ext in exts), []
-    above = {root: (os.path.realpath(root),)}
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = above.pop(folder)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
-        folders[:] = [name for name in folders if inside[name] not in real]
-        above.update((os.path.join(folder, name), (*real, inside[name])) for name in folders)
-        found += [os.path.join(folder, name) for name in names if name.endswith(ends) and not name.startswith(".")]
-    return sorted(found)
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    ends, found = tuple(f".{ext.lstrip('.')}" for ext in exts), {}
+    seen = {os.path.realpath(root)}
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))  # noqa: B023
+        inside = {name: os.path.realpath(os.path.join(folder, name)) for name in folders if not name.startswith(".")}
+        folders[:] = [name for name in inside if not (inside[name] in seen or seen.add(inside[name]))]
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if name.endswith(ends) and not name.startswith("."):
+                found.setdefault(os.path.realpath(path), path)
+    return sorted(found.values())
 
 
 def fits_manifest(name: str) -> bool:
@@ -82,22 +88,22 @@ def make_manifest(
     if not 0 <= valid_percent < 1 or (valid_percent > 0 and name == "valid"):
         raise ValueError(f"--valid-percent {valid_percent} of {name!r}: a share of 0 to 1 taken from another split")
     root = os.path.realpath(root)
+    if not fits_manifest(root):
+        raise ValueError(f"{root!r}: a line break or an outer space in this folder's name; rename it")
     paths = find(root, exts)
     if not paths:
         raise ValueError(f"{root}: no files *.{{{','.join(exts)}}}; name another folder, or --ext")
-    lengths, errors = scan(paths, SAMPLE_RATE, MIN_SAMPLES, progress=progress)
-    lines = []
-    for path, length in zip(paths, lengths):
-        name_below = os.path.relpath(os.path.realpath(path), root)  # links resolved, as fairseq does
-        if not fits_manifest(name_below):
-            errors.append(f"{path!r}: a tab, a line break or an outer space in its name; rename it")
-        elif length:
-            lines.append(f"{name_below}\t{length}")
+    names = [os.path.relpath(os.path.realpath(path), root) for path in paths]  # links resolved, as fairseq does
+    kept = [i for i, name in enumerate(names) if fits_manifest(name)]
+    lengths, errors = scan([paths[i] for i in kept], SAMPLE_RATE, MIN_SAMPLES, progress=progress)
+    unfit = [path for path, name in zip(paths, names) if not fits_manifest(name)]
+    errors += [f"{path!r}: a tab, a line break, an outer space or no UTF-8 in its name; rename it" for path in unfit]
+    lines = [f"{names[i]}\t{length}" for i, length in zip(kept, lengths) if length]
     told = "\n".join([*errors, f"{len(errors)} of {len(paths)} files"])
     if errors and not skip_bad:
         raise ValueError(f"{told} refused; --skip-bad leaves them out")
     if errors:
-        print(f"{told} left out", file=sys.stderr)
+        tell(f"{told} left out")
     if not lines:
         raise ValueError(f"{root}: no file of {len(paths)} can be used")
     splits = split(lines, name, valid_percent, seed)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.helpers import distill_overrides, run, train_command, write_corpus, write_hubert, write_labels
+from tests.own_process import in_its_own_process  # noqa: F401  (a fixture)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,13 +1,14 @@
 """The demo: the whole chain runs once, small, by its own commands, and is not repeated."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 import steps
 
-from tests.helpers import ROOT, environment
+from tests.helpers import ROOT, USER_DIR, environment, kill_at, run, train_command, write_corpus, write_labels
 
 
 def test_progress_shows_updates_and_validation():
@@ -43,6 +44,25 @@ def test_demo_gives_three_rows_of_all_utterances(demo):
         assert row["name"] in printed[0]
     assert rows[1]["parameters"] == rows[2]["parameters"] < rows[0]["parameters"] / 4
     assert (out / "wer_vs_size.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_teacher_goes_on(tmp_path):
+    data = write_corpus(tmp_path / "data", {"train": [9000, 12000, 16000, 20000], "valid": [9000]})
+    write_labels(data, ["train", "valid"], rate=100)
+    overrides = {
+        "common.user_dir": USER_DIR,
+        "common.log_interval": 1,
+        "task.data": data,
+        "checkpoint.save_dir": tmp_path,
+        "checkpoint.save_interval_updates": 2,
+        "optimization.max_update": 4,
+        "model.encoder_layers": 1,
+    }
+    command = train_command("demo", "teacher", overrides)
+    kill_at(command, tmp_path, 2)
+    output = run(command, tmp_path)
+    assert re.search(r"Loaded checkpoint .*checkpoint_last.pt \(epoch \d @ 2 updates\)", output)
+    assert "num_updates: 4 >= max_update: 4" in output
 
 
 def test_demo_is_not_done_twice(demo):

@@ -26,7 +26,9 @@ def slim(source, target, *options):
     before = sys.argv
     sys.argv = ["slim", str(source), str(target), *options]
     try:
-        runpy.run_module("distill_user_dir.slim", run_name="__main__")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module("distill_user_dir.slim", run_name="__main__")
+        assert end.value.code == 0
     finally:
         sys.argv = before
     return str(target)

@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, command,
     shutil.copy(str(last), str(tmp_path / "checkpoint_2_8.pt"))
     (tmp_path / "checkpoint_2_12.pt.tmp").write_bytes(b"half")
     output = run(command(tmp_path), tmp_path)
-    assert re.search(r"checkpoint_last.pt: truncated.*; going on from .*checkpoint_1_4.pt", output)
+    assert re.search(r"checkpoint_last.pt: refused, truncated.*; going on from .*checkpoint_1_4.pt", output)
     assert "@ 4 updates" in output and same(end_of(tmp_path), through)
     assert (tmp_path / "checkpoint_last.pt.damaged").exists() and not list(tmp_path.glob("*.tmp"))
 
@@ -121,7 +121,7 @@ def test_killed_between_a_checkpoint_and_its_copy(tmp_path, caplog):
 
 def test_bits_that_were_changed_are_found(tmp_path):
     write_checkpoints(tmp_path, {"checkpoint_last.pt": 4})
-    assert survival.damage(str(tmp_path / "checkpoint_last.pt")) is None
+    assert survival.damage(str(tmp_path / "checkpoint_last.pt")) == ""
     survival.use_newest_whole(str(tmp_path))
     content = bytearray((tmp_path / "checkpoint_last.pt").read_bytes())
     content[len(content) // 2] ^= 1

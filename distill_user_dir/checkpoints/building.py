@@ -2,13 +2,12 @@
 
 from typing import Any, Dict, Optional
 
-from fairseq.models.hubert.hubert import HubertConfig
 from omegaconf import OmegaConf
 
 from distill_user_dir.checkpoints.hubert import HubertCheckpoint, typed_configs
 from distill_user_dir.checkpoints.loading import CheckpointError
 from distill_user_dir.messages import reason
-from distill_user_dir.models.student_hubert import StudentHubert, StudentHubertConfig
+from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
 PRETRAINING_ONLY = ("final_proj.", "target_glu.", "label_embs_concat", "heads.", "cluster_head.", "frontend_head.")
@@ -36,7 +35,7 @@ def build_hubert(
     build it again (a fine-tuned checkpoint keeps them as `w2v_args`).
     """
     is_student = checkpoint.name == "student_hubert"
-    configs = typed_configs(checkpoint, StudentHubertConfig if is_student else HubertConfig, overrides or {})
+    configs = typed_configs(checkpoint, overrides or {})
     if valid_statistics is None:
         valid_statistics = bool(configs.model.get("valid_statistics", True))
     configs.model.update({"valid_statistics": valid_statistics} if is_student else {})
@@ -53,7 +52,6 @@ def build_hubert(
         raise CheckpointError(f"{checkpoint.path}: its config makes no model ({told})") from None
     model.remove_pretraining_modules()
     model.configs = OmegaConf.to_container(configs)
-    model.configs["model"]["_name"] = checkpoint.name
     if weights:
         load_weights(model, checkpoint)
     return model

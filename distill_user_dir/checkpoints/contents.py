@@ -5,6 +5,7 @@ Every size is held against what is in the file, so that nothing larger than it i
 
 import argparse
 import collections
+import math
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -16,7 +17,8 @@ from distill_user_dir.checkpoints.pickled import Call, Name, Refused, Stored
 from distill_user_dir.messages import quoted
 
 DEPTH = 40  # of nested containers
-NODES = 2_000_000  # values, one that is referred to from several places counted each time
+NODES = 600_000  # values, one that is referred to from several places counted each time
+TENSORS, NUMBERS = 100_000, 2**48  # that a file may have, and that a tensor may claim
 SHARED = 8  # tensors that may hold the same numbers, on average over a storage: tied weights, views
 DTYPES = {
     "Float": torch.float32,
@@ -38,9 +40,10 @@ class Contents:
 
     def __init__(self, archive: Archive):
         self.archive = archive
-        self.flat: Dict[Tuple[str, str], Tensor] = {}  # by key and type of a storage, all of its numbers
+        self.flat: Dict[str, Tuple[str, Tensor]] = {}  # by the key of a storage, its type and all of its numbers
         self.claimed: Dict[str, int] = collections.Counter()
-        self.tensors: Dict[int, Tensor] = {}  # by the id of the call that makes one: shared as in the file
+        self.made: Dict[int, Any] = {}  # by the id of the call that makes it: shared as in the file
+        self.tensors: List[Tensor] = []
         self.left = NODES
 
     def value(self, found: Any, depth: int = 0) -> Any:
@@ -57,7 +60,9 @@ class Contents:
         if isinstance(found, tuple):
             return tuple(self.value(item, depth + 1) for item in found)
         if isinstance(found, Call):
-            return self.called(found, depth)
+            if id(found) not in self.made:
+                self.made[id(found)] = self.called(found, depth)
+            return self.made[id(found)]
         if isinstance(found, Name) and found.name.rpartition(" ")[0] == "torch" and "Storage" not in found.name:
             return getattr(torch, found.name.rpartition(" ")[2], None)
         raise Refused("it holds a class where a value belongs")
@@ -67,9 +72,7 @@ class Contents:
 
     def called(self, call: Call, depth: int) -> Any:
         if call.name.startswith("torch._utils "):
-            if id(call) not in self.tensors:
-                self.tensors[id(call)] = self.tensor(call, depth)
-            return self.tensors[id(call)]
+            return self.tensor(call, depth)
         if call.name == "torch Size":
             return torch.Size(integers(call.arguments[0] if len(call.arguments) == 1 else None))
         if call.arguments:
@@ -77,12 +80,17 @@ class Contents:
         state = self.mapping(call.state or {}, depth)
         if call.name == "collections OrderedDict":
             made = collections.OrderedDict(self.mapping(call.items, depth))
-            if isinstance(state.get("_metadata"), dict):  # of a state dict, versions of its modules
-                made._metadata = state["_metadata"]
+            versions = state.get("_metadata")  # of a state dict, by module
+            if isinstance(versions, dict) and all(is_versions(entry) for entry in versions.values()):
+                made._metadata = versions
             return made
-        if any(not isinstance(key, str) for key in state):
-            raise Refused(f"{call.name.replace(' ', '.')} with a field whose name is no text")
-        return argparse.Namespace(**state) if call.name == "argparse Namespace" else dictionary(state)
+        if any(not isinstance(key, str) or key.startswith("__") for key in state):
+            raise Refused(f"{call.name.replace(' ', '.')} with a field whose name is none")
+        if call.name == "fairseq.data.dictionary Dictionary":
+            return dictionary(state)
+        made = argparse.Namespace()
+        vars(made).update(state)
+        return made
 
     def tensor(self, call: Call, depth: int) -> Tensor:
         """By torch's rules for views; Refused where it would reach beyond its storage."""
@@ -90,17 +98,22 @@ class Contents:
             return self.parameter(call, depth)
         if len(call.arguments) < 4 or not isinstance(call.arguments[0], Stored):
             raise Refused("it has a tensor without a storage")
+        if len(self.tensors) >= TENSORS or any(call.arguments[6:]):  # the seventh: conjugate or negative views
+            raise Refused(f"it has more than {TENSORS} tensors, or one of an unusual kind")
         stored, offset = call.arguments[:2]
         size, stride = integers(call.arguments[2]), integers(call.arguments[3])
-        count, reach = 1, offset if isinstance(offset, int) else -1
+        count, reach = 1, offset if type(offset) is int else -1
         for length, step in zip(size, stride):
             count, reach = count * length, reach + (length - 1) * step
-        if len(size) != len(stride) or reach < 0 and count or count and reach >= stored.count or count > stored.count:
+        if len(size) != len(stride) or type(offset) is not int or offset < 0 or count > stored.count:
+            raise Refused("it has a tensor that claims more numbers than there are")
+        if count and reach >= stored.count or math.prod(max(1, length) for length in size) > NUMBERS:
             raise Refused("it has a tensor that claims more numbers than there are")
         self.claimed[stored.key] += count
         if self.claimed[stored.key] > SHARED * stored.count:
             raise Refused("its tensors claim more numbers than there are")
-        return torch.as_strided(self.numbers(stored), size, stride, offset if count else 0)
+        self.tensors.append(torch.as_strided(self.numbers(stored), size, stride, offset if count else 0))
+        return self.tensors[-1]
 
     def parameter(self, call: Call, depth: int) -> Tensor:
         made = self.value(call.arguments[0], depth + 1) if call.arguments else None
@@ -110,13 +123,16 @@ class Contents:
 
     def numbers(self, stored: Stored) -> Tensor:
         """(count,) of a storage, mapped where their place allows it."""
-        key = stored.key, stored.name
-        if key not in self.flat:
+        if stored.key not in self.flat:
             data = self.archive.storages.get(stored.key)
             if data is None or len(data) != stored.count * item_size(stored):
                 raise Refused(f"truncated or damaged: storage {quoted(stored.key)} has not the numbers that it should")
-            self.flat[key] = numbers_of(data, DTYPES[stored.name[len("torch ") : -len("Storage")]])
-        return self.flat[key]
+            made = numbers_of(data, DTYPES[stored.name[len("torch ") : -len("Storage")]])
+            self.flat[stored.key] = stored.name, made
+        name, made = self.flat[stored.key]
+        if name != stored.name:
+            raise Refused(f"storage {quoted(stored.key)} is of two types")
+        return made
 
 
 def numbers_of(data: memoryview, dtype: torch.dtype) -> Tensor:
@@ -127,6 +143,11 @@ def numbers_of(data: memoryview, dtype: torch.dtype) -> Tensor:
     if made.data_ptr() % made.element_size():
         made = torch.frombuffer(bytearray(data), dtype=dtype)
     return made
+
+
+def is_versions(found: Any) -> bool:
+    """{"version": 2}, as a module leaves it."""
+    return isinstance(found, dict) and all(value is None or isinstance(value, int) for value in found.values())
 
 
 def integers(found: Any) -> Tuple[int, ...]:

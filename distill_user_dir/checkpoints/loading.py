@@ -8,12 +8,14 @@ A file is at no time read by another reader, takes memory in the measure of its 
 unless it is of a kind in layouts/.
 """
 
+import argparse
 import contextlib
 import os
 import stat
 from typing import Any, Dict, Iterator
 
 import torch
+from fairseq import checkpoint_utils
 from torch import Tensor
 
 from distill_user_dir.checkpoints import archive, sections
@@ -22,6 +24,8 @@ from distill_user_dir.checkpoints.pickled import Refused
 from distill_user_dir.messages import plain, reason
 
 torchs_load = torch.load  # torch's own, for a program of one's own that reads other files too
+fairseqs_load = checkpoint_utils.load_checkpoint_to_cpu
+_of_fairseqs = False  # whether fairseq asks for a checkpoint, and nothing else will do
 _mapped = False  # whether torch.load gives tensors that lie in the file
 
 
@@ -32,23 +36,23 @@ class CheckpointError(ValueError):
         super().__init__(plain(message))
 
 
-def load(path: str) -> Dict[str, Any]:
+def load(path: str, mapped: bool = False) -> Dict[str, Any]:
     """The content of a fairseq checkpoint of a known kind, on the CPU; CheckpointError for everything else.
 
-    Its tensors lie in the mapped file: they take memory as they are read, and changes to them stay in this process.
-    Copy what is to outlive the file.
+    mapped: its tensors lie in the file, take memory as they are read, and changes to them stay in this process. A file
+    that is overwritten or cut meanwhile ends the process: for those who copy what they need and let go of the rest.
     """
     with opened(path) as file, refusals(path):
         content = read(file)
-        sections.check(content)
-    return content
+        sections.settle(content)
+    return content if mapped else moved(content, torch.device("cpu"), {})
 
 
 def damage(path: str) -> str:
     """What is wrong with a checkpoint: it cannot be loaded, or its bytes are not those that were written (by their
     checksums). Nothing where it is whole."""
     try:
-        load(path)
+        load(path, mapped=True)
         with opened(path) as file, refusals(path):
             part = archive.damaged_part(archive.mapped(file.fileno()))
     except CheckpointError as error:
@@ -79,7 +83,9 @@ def refusals(path: str) -> Iterator[None]:
         yield
     except Refused as error:
         raise CheckpointError(f"{path}: refused, {error}") from None
-    except (OSError, RecursionError, MemoryError) as error:
+    except CheckpointError:
+        raise
+    except (OSError, RecursionError, MemoryError, RuntimeError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path}: cannot be read ({reason(error)})") from None
 
 
@@ -104,8 +110,8 @@ def torch_load(f: Any, map_location: Any = None, pickle_module: Any = None, **op
             return torch_load(file, map_location, **options)
     with refusals(str(getattr(f, "name", "a checkpoint in memory"))):
         content = read(f)
-        if sections.is_checkpoint(content):
-            sections.check(content)
+        if _of_fairseqs or sections.is_checkpoint(content):
+            sections.settle(content)
     device = torch.device(map_location) if isinstance(map_location, (str, torch.device, int)) else torch.device("cpu")
     return content if _mapped and device.type == "cpu" else moved(content, device, {})
 
@@ -117,7 +123,9 @@ def moved(node: Any, device: torch.device, known: Dict[Any, Tensor]) -> Any:
         if place not in known:
             known[place] = torch.empty(0, dtype=node.dtype).set_(node.untyped_storage()).to(device, copy=True)
         return known[place].as_strided(node.size(), node.stride(), node.storage_offset())
-    if isinstance(node, dict):
+    if isinstance(node, argparse.Namespace):
+        moved(vars(node), device, known)
+    elif isinstance(node, dict):
         for key, item in node.items():
             node[key] = moved(item, device, known)
     elif isinstance(node, list):
@@ -138,6 +146,17 @@ def mapped_files() -> Iterator[None]:
         _mapped = before
 
 
+def load_checkpoint_to_cpu(*arguments: Any, **options: Any) -> Dict[str, Any]:
+    """fairseq's, of a checkpoint of a known kind and nothing else."""
+    global _of_fairseqs
+    before, _of_fairseqs = _of_fairseqs, True
+    try:
+        return fairseqs_load(*arguments, **options)
+    finally:
+        _of_fairseqs = before
+
+
 def install() -> None:
     """From here on torch.load is the door."""
     torch.load = torch.serialization.load = torch_load
+    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu

@@ -18,8 +18,9 @@ from distill_user_dir.messages import quoted
 
 LAYOUTS: Tuple[Layout, ...] = (HubertLayout(), StudentLayout(), CtcLayout(), TransformerLmLayout())
 PARTS = ("cfg", "args", "optimizer_history", "task_state", "extra_state")  # beside the model; by these it is known
-MOST_VALUES = 100_000  # of the configs; fairseq's have a few hundred
-COUNTED = ("num_batches_tracked",)  # what a batch norm keeps beside its weights
+MOST_VALUES, LONGEST_TEXT, MOST_CHARACTERS = 100_000, 10_000, 1_000_000  # of the configs; fairseq's have some hundred
+COUNTED = ("num_batches_tracked", ".version")  # whole numbers beside weights: a batch norm's, an adaptive softmax's
+UNUSED = "._float_tensor"  # of fairseq's, for the device alone, and never filled
 METERS = ("AverageMeter", "SumMeter", "TimeMeter", "StopwatchMeter", "MetersDict", "ConcatTensorMeter")
 
 
@@ -28,18 +29,17 @@ def is_checkpoint(content: Any) -> bool:
     return isinstance(content, dict) and any(content.get(part) is not None for part in PARTS)
 
 
-def check(content: Any) -> None:
-    """Refused unless it is a checkpoint of a known kind whose parts fit together."""
+def settle(content: Any) -> None:
+    """Leaves in a checkpoint what fairseq is to have of it: configs with the fields of their dataclasses and no others,
+    in `cfg`, whether they were there or in `args`. Refused unless it is of a known kind and its parts fit together."""
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise Refused("no fairseq checkpoint: it has no `model` state dict")
     check_weights(content["model"])
     check_plain(content)
+    symbols = check_task_state(content.get("task_state"))
     configs = configs_of(content)
-    layout, name = layout_of(configs["model"]), configs["task"].get("_name")
-    if name is not None and name not in layout.tasks:
-        raise Refused(f"its task is {quoted(name)}; expected {' or '.join(layout.tasks)}")
-    layout.check(configs["model"], configs["task"], content["model"])
-    check_task_state(content.get("task_state"))
+    settled = layout_of(configs["model"]).settled(configs["model"], configs["task"], content["model"], symbols)
+    content["cfg"], content["args"] = {**(content.get("cfg") or {}), **settled._asdict()}, None
     check_history(content.get("optimizer_history"))
     check_extra(content.get("extra_state"))
 
@@ -74,7 +74,7 @@ def check_weights(weights: Dict[Any, Any]) -> None:
             if name.endswith(COUNTED) and weight.numel() == 1:
                 continue
             raise Refused(f"weight {quoted(name)} is {weight.dtype}, no floating point")
-        if not is_finite(weight):
+        if not is_finite(weight) and not (name.endswith(UNUSED) and weight.numel() == 1):
             raise Refused(f"weight {quoted(name)} has numbers that are not finite")
 
 
@@ -87,11 +87,14 @@ def is_finite(weight: Tensor) -> bool:
 
 def check_plain(content: Dict[str, Any]) -> None:
     """Configs of plain values, few enough, which refer to nothing outside of them."""
-    left = MOST_VALUES
+    left, characters = MOST_VALUES, MOST_CHARACTERS
     for key, value in values([(part, content[part]) for part in ("cfg", "args") if part in content]):
         left -= 1
         if left < 0:
             raise Refused(f"its config has more than {MOST_VALUES} values")
+        characters -= len(value) if isinstance(value, str) else 0
+        if characters < 0 or isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise Refused(f"its config has more text than {LONGEST_TEXT} characters a value, or {MOST_CHARACTERS}")
         if isinstance(value, str) and "${" in value:
             raise Refused(f"its config refers to another value: {quoted(key)} is {quoted(value)}")
         if not (value is None or isinstance(value, (bool, int, float, str))):
@@ -115,10 +118,10 @@ def values(waiting: List[Tuple[str, Any]]) -> Iterator[Tuple[str, Any]]:
             yield key, node
 
 
-def check_task_state(state: Optional[Any]) -> None:
-    """Dictionaries of label sets, and of a fine-tuned model's symbols."""
+def check_task_state(state: Optional[Any]) -> int:
+    """Dictionaries of label sets, and of a fine-tuned model's symbols -> the symbols of all label sets."""
     if state is None:
-        return
+        return 0
     if not isinstance(state, dict):
         raise Refused(f"its task_state is {quoted(state)}")
     listed = state.get("dictionaries")
@@ -127,6 +130,7 @@ def check_task_state(state: Optional[Any]) -> None:
     target = state.get("target_dictionary")
     if target is not None and not isinstance(target, Dictionary):
         raise Refused(f"the target_dictionary in its task_state is {quoted(target)}")
+    return sum(len(dictionary) for dictionary in listed or ())
 
 
 def check_history(history: Optional[Any]) -> None:

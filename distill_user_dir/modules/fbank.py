@@ -6,7 +6,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor, nn
 
-MOST_BINS = 1024
+MOST_BINS, MOST_WEIGHTS = 1024, 1 << 22
 FULL_SCALE = 32768.0  # Kaldi reads 16-bit samples as numbers from -32768 to 32767
 FLOOR = torch.finfo(torch.float32).eps  # of the energy in a bin, before the logarithm
 
@@ -87,6 +87,8 @@ class KaldiFbank(Float32Tables):
         if self.size < 2 or self.shift < 1:
             raise ValueError(f"a window of {self.size} samples every {self.shift}: expected 2 or more, and 1 or more")
         self.padded = 1 << (self.size - 1).bit_length()
+        if self.padded * num_mel_bins > MOST_WEIGHTS:
+            raise ValueError(f"{num_mel_bins} bins of windows of {self.size} samples: more than anybody needs")
         self.preemphasis, self.remove_dc_offset, self.dither = preemphasis_coefficient, remove_dc_offset, dither
         top = sample_frequency / 2
         high = high_freq if high_freq > 0 else top + high_freq

@@ -57,10 +57,10 @@ def frontend_options(frontend: str, updates: int) -> str:
 
 def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
     """A fairseq-hydra-train command for recipes/{folder}/{recipe}.yaml."""
-    user_dir = "" if recipe == "teacher" else f" common.user_dir={ROOT}/distill_user_dir"
     return (
-        f"fairseq-hydra-train --config-dir {ROOT}/recipes/{folder} --config-name {recipe}{user_dir} "
-        f"checkpoint.save_dir={save_dir} hydra.run.dir={save_dir}/hydra {overrides}"
+        f"fairseq-hydra-train --config-dir {ROOT}/recipes/{folder} --config-name {recipe} "
+        f"common.user_dir={ROOT}/distill_user_dir checkpoint.save_dir={save_dir} "
+        f"hydra.run.dir={save_dir}/hydra {overrides}"
     )
 
 

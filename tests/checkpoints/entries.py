@@ -4,10 +4,6 @@ Each takes the `Place` where it runs and the checkpoint's path, and raises what 
 last words of a command, or the error of a function.
 """
 
-import contextlib
-import io
-import shutil
-import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple
 
@@ -15,6 +11,7 @@ from distill_user_dir import infer, profile, slim, tune
 from distill_user_dir.student import load_student
 from manifests import features
 from tests.helpers import RECIPES, distill_overrides, finetune_overrides, listed, train
+from tests.own_process import command
 
 # The kind of a sound checkpoint that each takes, by its name in `Honest`.
 TAKES = {
@@ -43,17 +40,6 @@ class Place(NamedTuple):
     teacher: str
     fine_tuned: str
     out: Path
-
-
-def command(main: Callable[..., Any], *arguments: Any) -> None:
-    """Runs a command; SystemExit with what it wrote to stderr where its status is not 0."""
-    told = io.StringIO()
-    sys.argv = ["command", *map(str, arguments)]
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
-        status = main() or 0
-    if status:
-        lines = [line for line in told.getvalue().split("\n") if line.strip()]
-        raise SystemExit("\n".join(lines[-1:]))
 
 
 def decode(main: Callable, place: Place, name: str, path: str, *arguments: str, **options: Any) -> None:
@@ -131,9 +117,3 @@ def by_w2v_path(place: Place, path: str) -> None:
 
 
 ENTRIES: Dict[str, Callable[[Place, str], None]] = {name: globals()[f"by_{name}"] for name in TAKES}
-
-
-def beside(path: str, folder: Path) -> str:
-    """A copy of a language model with its dictionary, which has to lie beside it."""
-    shutil.copy(Path(path).parent / "dict.txt", folder / "dict.txt")
-    return path

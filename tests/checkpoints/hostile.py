@@ -390,6 +390,7 @@ RAW = {
     "code by a name with a line end": b"\x80\x04\x8c\x0aos\nsystem\n\x8c\x01x\x93.",
     "an OrderedDict of arguments": b"\x80\x02ccollections\nOrderedDict\n]\x85R.",
     "a Namespace with a number for a name": b"\x80\x02cargparse\nNamespace\n)R}K\x01K\x02sb.",
+    "a Namespace with a class": b"\x80\x02cargparse\nNamespace\n)R}X\x09\x00\x00\x00__class__K\x02sb.",
     "a state set twice": b"\x80\x02cargparse\nNamespace\n)R}b}b.",
     "a Size of text": b"\x80\x02ctorch\nSize\nX\x01\x00\x00\x00x\x85R.",
     "a parameter without a tensor": b"\x80\x02ctorch._utils\n_rebuild_parameter\n)R.",
@@ -411,6 +412,8 @@ TENSORS = {
     "a weight of 9 dimensions": tensor("0", 4, (1,) * 9, (1,) * 9),
     "a weight with more strides than sizes": tensor("0", 4, (4,), (1, 1)),
     "a storage of more numbers than bytes": tensor("0", 8, (8,), (1,)),
+    "a tensor of size 2^62 x 2^62 x 0": tensor("0", 4, (2**62, 2**62, 0), (1, 1, 1)),
+    "a negative view": tensor("0", 4, (4,), (1,))[:-2] + b"}}X\x03\x00\x00\x00neg\x88stR",
     "a storage of another type": tensor("0", 4, (4,), (1,), kind="DoubleStorage"),
     "a storage that is not there": tensor("7", 4, (4,), (1,)),
     "a storage of negative count": tensor("0", -4, (4,), (1,)),
@@ -526,6 +529,45 @@ cases(
     },
 )(another_model)
 
+
+def args_of(honest: Honest, of: str, **more: Any) -> str:
+    """The options of before fairseq had configs."""
+    state = honest.state(of)
+    cfg = state.pop("cfg")
+    values = {k: v for k, v in {**cfg["task"], **cfg["model"]}.items() if k not in ("_name", "w2v_args")}
+    more = {k: v.replace("CODE", honest.code) if isinstance(v, str) else v for k, v in more.items()}
+    return honest.save({**state, "cfg": None, "args": argparse.Namespace(**{**values, **more})})
+
+
+cases(
+    "code in a config",
+    {
+        "args of one model by name and of another by arch": dict(
+            _name="transformer_lm", task="language_modeling", arch="lstm", decoder_attention="CODE"
+        ),
+        "args of an architecture that evaluates": dict(
+            arch="transformer_lm_gpt", task="language_modeling", xformers_att_config="CODE"
+        ),
+        "args of a task that evaluates": dict(
+            arch="transformer_lm", task="multilingual_translation", left_pad_source="CODE", lang_pairs="a-b"
+        ),
+    },
+)(lambda honest, more: args_of(honest, "language_model", **more))
+
+
+@case("code in a config", "a language model's attention")
+def _(honest):
+    return with_model_config(honest, {"decoder_xformers_att_config": "CODE"}, "language_model")
+
+
+@case("code in a config", "the CNN behind a multilingual task of the encoder")
+def _(honest):
+    state = honest.state("fine_tuned")
+    inner = state["cfg"]["model"]["w2v_args"]
+    inner["task"].update(task="multilingual_translation", _name="multilingual_translation", left_pad_source=honest.code)
+    return honest.save(state)
+
+
 EVALUATED = ("CODE", "[(8,10,5)] + CODE", "(lambda: CODE)()", "[(8,10,5) for x in [CODE]]", "__import__('os')")
 cases("code in a config", {f"conv_feature_layers={text}": {"conv_feature_layers": text} for text in EVALUATED})(
     with_model_config
@@ -624,6 +666,45 @@ cases(
         "10^5 fields": {f"f{i}": i for i in range(10**5)},
     },
 )(with_model_config)
+
+
+@case("sizes", "frames of a sample each")
+def _(honest):
+    return with_model_config(honest, {"conv_feature_layers": "[(32,10,1)] + [(32,3,1)] * 4 + [(32,2,1)] * 2"})
+
+
+@cases("sizes", {"text shared 90,000 times": 90_000, "text shared 900 times": 900})
+def _(honest, times):
+    state = honest.state()
+    state["cfg"]["common"] = {"a": ["x" * 9000] * times}
+    return honest.save(state)
+
+
+@cases(
+    "sizes", {f"long text in {field}": field for field in ("encoder_layers", "conv_feature_layers", "extractor_mode")}
+)
+def _(honest, field):
+    return with_model_config(honest, {field: ["x" * 150_000] * 20_000})
+
+
+@case("sizes", "a fine-tuned model of fairseq's with 90,000 labels")
+def _(honest):
+    state, many = honest.state("fine_tuned"), Dictionary()
+    for number in range(90_000):
+        many.add_symbol(str(number))
+    state["cfg"]["model"].update(_name="hubert_ctc")
+    state["cfg"]["model"]["w2v_args"]["model"].update(final_dim=200_000)
+    return honest.save(dict(state, task_state={"dictionaries": [many], **state["task_state"]}))
+
+
+@cases("sizes", {"an architecture of 96 layers": "transformer_lm_gpt3_175", "of 48 layers": "transformer_lm_gpt2_big"})
+def _(honest, name):
+    state = honest.state("language_model")
+    model = state["cfg"]["model"]
+    for field in ("decoder_layers", "decoder_embed_dim", "decoder_ffn_embed_dim", "decoder_attention_heads"):
+        del model[field]
+    model["_name"] = name
+    return honest.save(state)
 
 
 @case("sizes", "10^5 layers and no weights")

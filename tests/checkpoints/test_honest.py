@@ -7,7 +7,10 @@ import shutil
 
 import pytest
 import torch
+from fairseq import checkpoint_utils
 from fairseq.data.dictionary import Dictionary
+from fairseq.models.hubert.hubert import HubertConfig
+from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 
 from distill_user_dir.checkpoints import loading
 from tests.checkpoints import archives
@@ -101,12 +104,38 @@ def test_everything_is_as_torch_reads_it(anything, tmp_path, zipped, protocol):
 def test_huberts(tmp_path, options, zipped):
     path = write_hubert(tmp_path / "hubert.pt", **options)
     torch.save(torchs(path), path, _use_new_zipfile_serialization=zipped)
-    same(loading.load(path), torchs(path))
+    same_but_for_settled_configs(path)
+
+
+def same_but_for_settled_configs(path):
+    """Configs have all fields of their dataclasses, those in the file as they are there, and no others."""
+    ours, theirs = loading.load(path), torchs(path)
+    given = theirs.pop("cfg", None) or {part: vars(theirs["args"]) for part in ("model", "task")}
+    settled = ours.pop("cfg")
+    for part, config in (("model", HubertConfig), ("task", HubertPretrainingConfig)):
+        assert settled[part].keys() == config.__dataclass_fields__.keys()
+        for key in set(given[part]) & set(settled[part]) - {"_name"}:
+            assert settled[part][key] == given[part][key] or given[part][key] is None, key
+    theirs.pop("args", None)
+    assert ours.pop("args") is None
+    same(ours, theirs)
 
 
 def test_a_large_and_a_base_hubert(checkpoints):
     for size in ("base", "large"):
-        same(loading.load(checkpoints(size)), torchs(checkpoints(size)))
+        same_but_for_settled_configs(checkpoints(size))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_kind_is_built_by_fairseq_as_before(sound, zipped, tmp_path, corpus):
+    """From its settled configs, with every weight in its place."""
+    for kind in ("pretrained", "fine_tuned"):
+        path = str(tmp_path / f"{kind}.pt")
+        torch.save(torchs(sound[kind]), path, _use_new_zipfile_serialization=zipped)
+        overrides = {"data": str(corpus), "label_dir": str(corpus)}
+        models, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], overrides)
+        weights = torchs(sound[kind])["model"]
+        assert all(torch.equal(models[0].state_dict()[key], weights[key]) for key in weights)
 
 
 def test_a_file_keeps_its_tensors_apart(sound, tmp_path):
@@ -122,6 +151,15 @@ def test_a_file_keeps_its_tensors_apart(sound, tmp_path):
     with open(path, "r+b") as file:
         file.write(bytes(os.path.getsize(path)))
     assert torch.equal(copied["model"]["mask_emb"], before)
+
+
+def test_a_checkpoint_may_be_written_over_itself(sound, tmp_path):
+    path = tmp_path / "copy.pt"
+    path.write_bytes(open(sound["pretrained"], "rb").read())
+    state = loading.load(str(path))
+    state["extra_state"] = {"epoch": 7}
+    torch.save(state, str(path))
+    same(loading.load(str(path)), state)
 
 
 def test_a_program_of_ones_own_reads_its_own_files(tmp_path):
@@ -185,7 +223,7 @@ def test_four_gigabytes_in_bounded_memory(sound, tmp_path, in_its_own_process):
     assert os.path.getsize(path) > 4e9
 
     def read():
-        state = loading.load(path)
+        state = loading.load(path, mapped=True)
         assert state["last_optimizer_state"].shape == (count,) and float(state["last_optimizer_state"][-1]) == 0.0
 
     outcome = in_its_own_process(read)

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from distill_user_dir.checkpoints.loading import load
-from tests.checkpoints.conftest import MEGABYTES, SECONDS
 from tests.checkpoints.hostile import CASES
+from tests.own_process import MEGABYTES, SECONDS
 
 
 def test_there_are_enough():

@@ -87,7 +87,7 @@ def test_splits_share_the_first_ones_dictionary(audio, tmp_path, capsys):
         (["audio/none.wav,A"], [], "none.wav: no such file"),
         (["audio/four.wav,A", "audio/./four.wav,B"], [], "all.csv:3: 'audio/./four.wav' is at"),
         (["audio/four.wav,"], [], "all.csv:2: the transcript of four.wav is empty"),
-        (["audio/four.wav, .,"], CLEAN, "all.csv:2: the transcript of four.wav is empty"),
+        (['audio/four.wav," .,"'], CLEAN, "all.csv:2: the transcript of four.wav is empty"),
         (["audio/four.wav"], [], "all.csv:2: no text in this row"),
         ([",A"], [], "all.csv:2: no path in this row"),
         (["audio/four.wav,A|B"], [], "all.csv:2: '|' stands for a space"),

@@ -52,11 +52,13 @@ def test_missing_features_are_named(tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_script_that_fails_ends_with_an_error(tmp_path, capfd):
+def test_a_script_that_fails_ends_with_its_last_words(tmp_path, capfd, monkeypatch):
     write_features(tmp_path / "feat", "train", 1, [3], seed=0)
-    arguments = ["--clusters", "50", "--dest", str(tmp_path / "data"), "--threads", "1"]
+    (tmp_path / "learn_kmeans.py").write_text("import sys\nprint('first', file=sys.stderr)\nsys.exit('out of luck')\n")
+    monkeypatch.setattr(kmeans, "SCRIPTS", str(tmp_path))
+    arguments = ["--clusters", "2", "--dest", str(tmp_path / "data"), "--threads", "1"]
     assert kmeans.main([str(tmp_path / "feat"), "--splits", "train", *arguments]) == 1
-    assert "learn_kmeans.py" in capfd.readouterr().err
+    assert capfd.readouterr().err == "learn_kmeans.py failed: out of luck\n"
     assert not (tmp_path / "data" / "train.km").exists()
 
 

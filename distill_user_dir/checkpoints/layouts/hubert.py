@@ -1,19 +1,29 @@
 """HuBERT as fairseq pre-trains it."""
 
-from typing import Iterator, Tuple
+from typing import Any, Iterator, Tuple
 
 from omegaconf import DictConfig
 
 from distill_user_dir.checkpoints.layouts.layout import Layout, Shape, Weights, transformer_layer
-from distill_user_dir.conv_layers import parse_conv_layers
+from distill_user_dir.checkpoints.pickled import Refused
+from distill_user_dir.conv_layers import parse_conv_layers, receptive_field
+
+SHORTEST_HOP = 80  # samples from one frame to the next, of which a shorter one takes ever more
+
+
+def frames(text: Any) -> None:
+    """ValueError for `conv_feature_layers` that are none, or make too many frames: no weight shows a stride."""
+    hop = receptive_field(parse_conv_layers(text))[1]
+    if hop < SHORTEST_HOP:
+        raise ValueError(f"conv_feature_layers make a frame every {hop} samples; expected {SHORTEST_HOP} or more")
 
 
 def transformer(model: DictConfig) -> Iterator[Tuple[str, Shape]]:
     """Weights behind the front-end."""
-    width, groups = model.encoder_embed_dim, model.conv_pos_groups
+    width = model.encoder_embed_dim
     yield "mask_emb", (width,)
     place = "1.weight" if model.get("conv_pos_batch_norm") else "0.weight_v"
-    yield f"encoder.pos_conv.{place}", (width, width // groups, model.conv_pos)
+    yield f"encoder.pos_conv.{place}", (width, width // model.conv_pos_groups, model.conv_pos)
     for number in range(model.encoder_layers):
         yield from transformer_layer(f"encoder.layers.{number}", width, model.encoder_ffn_embed_dim)
 
@@ -21,6 +31,7 @@ def transformer(model: DictConfig) -> Iterator[Tuple[str, Shape]]:
 def convolutions(model: DictConfig) -> Iterator[Tuple[str, Shape]]:
     """Weights of the CNN on the waveform, and of the projection behind it."""
     channels = 1
+    frames(model.conv_feature_layers)
     for number, (dim, kernel, _) in enumerate(parse_conv_layers(model.conv_feature_layers)):
         yield f"feature_extractor.conv_layers.{number}.0.weight", (dim, channels, kernel)
         channels = dim
@@ -32,14 +43,17 @@ class HubertLayout(Layout):
     names = ("hubert",)
     positive = ("encoder_layers", "encoder_attention_heads", "conv_pos_groups")
     tasks = ("hubert_pretraining", "hubert_distillation")
-    evaluated = {"conv_feature_layers": parse_conv_layers}
+    texts = {"conv_feature_layers": frames}
 
     def weights(self, model: DictConfig, there: Weights) -> Iterator[Tuple[str, Shape]]:
         yield from transformer(model)
         yield from convolutions(model)
 
-    def heads(self, model: DictConfig) -> Iterator[Shape]:
+    def heads(self, model: DictConfig, symbols: int) -> Iterator[Shape]:
         final = model.final_dim if model.final_dim > 0 else model.encoder_embed_dim
         yield model.encoder_embed_dim, final
+        yield symbols, final
         if model.target_glu:
             yield 2 * final, final
+        if not 0 < model.required_seq_len_multiple <= 64:
+            raise Refused(f"its required_seq_len_multiple is {model.required_seq_len_multiple}")

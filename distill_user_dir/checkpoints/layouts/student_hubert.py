@@ -4,8 +4,8 @@ from typing import Iterator, Tuple
 
 from omegaconf import DictConfig
 
-from distill_user_dir.checkpoints.layouts.hubert import HubertLayout, convolutions, transformer
-from distill_user_dir.checkpoints.layouts.layout import Shape, Weights
+from distill_user_dir.checkpoints.layouts.hubert import HubertLayout, convolutions, frames, transformer
+from distill_user_dir.checkpoints.layouts.layout import Shape, Weights, any_text
 from distill_user_dir.checkpoints.pickled import Refused
 
 LONGEST_WINDOW = 1000  # milliseconds
@@ -13,6 +13,14 @@ LONGEST_WINDOW = 1000  # milliseconds
 
 class StudentLayout(HubertLayout):
     names = ("student_hubert",)
+    texts = {
+        "conv_feature_layers": frames,
+        "fbank_window": any_text,  # checked where a window is made of it
+        "fbank_stats": any_text,
+        "init_from_student": any_text,
+        **{f"discriminative_{field}": any_text for field in ("head", "target", "frames")},
+        "frontend_target": any_text,
+    }
 
     def weights(self, model: DictConfig, there: Weights) -> Iterator[Tuple[str, Shape]]:
         yield from transformer(model)
@@ -25,7 +33,7 @@ class StudentLayout(HubertLayout):
         else:
             yield from convolutions(model)
 
-    def heads(self, model: DictConfig) -> Iterator[Shape]:
+    def heads(self, model: DictConfig, symbols: int) -> Iterator[Shape]:
         width, teacher = model.encoder_embed_dim, model.teacher_embed_dim
         yield len(model.layer_map), width, max(width, teacher)
         yield width, teacher

@@ -1,12 +1,12 @@
 """fairseq's Transformer language models, word or unit, with plain or adaptive embeddings."""
 
 import re
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from omegaconf import DictConfig
 
-from distill_user_dir.checkpoints.layouts.layout import Layout, Shape, Weights, transformer_layer
+from distill_user_dir.checkpoints.layouts.layout import Config, Configs, Layout, Shape, Weights, transformer_layer
 from distill_user_dir.checkpoints.pickled import Refused
 from distill_user_dir.messages import quoted
 
@@ -31,7 +31,7 @@ class TransformerLmLayout(Layout):
     names = ("transformer_lm",)
     positive = ("decoder_layers", "decoder_attention_heads")
     tasks = ("language_modeling",)
-    evaluated = {
+    texts = {
         "adaptive_softmax_cutoff": cutoffs,
         "adaptive_input_cutoff": cutoffs,
         "character_filters": filters,
@@ -41,19 +41,20 @@ class TransformerLmLayout(Layout):
         """Its architectures are of the same model: transformer_lm_gbw and so on."""
         return ARCH_MODEL_NAME_REGISTRY.get(name, name) in self.names
 
-    def check(self, model: Dict[str, Any], task: Dict[str, Any], there: Weights) -> None:
-        for field in ("character_embeddings", "decoder_layers_to_keep", "base_layers", "quant_noise_pq"):
-            if model.get(field):
-                raise Refused(f"{field} is set, and a language model with it is not read here")
-        super().check(model, task, there)
-        width = there["decoder.layers.0.fc1.weight"].size(1)
+    def settled(self, model: Config, task: Config, there: Weights, symbols: int) -> Configs:
+        configs = super().settled(model, task, there, symbols)
+        width = configs.model["decoder_embed_dim"]
         for field in ("max_target_positions", "tokens_per_sample"):
-            count = next((part[field] for part in (model, task) if part.get(field) is not None), 0)
-            if type(count) is not int or not 0 <= count * width <= MOST_POSITIONS:
-                raise Refused(f"{field} is {quoted(count)}: its table of positions is too large")
+            count = configs.model[field] or 0
+            if not 0 <= count * width <= MOST_POSITIONS:
+                raise Refused(f"{field} is {count}: its table of positions is too large")
+        return configs
 
     def weights(self, model: DictConfig, there: Weights) -> Iterator[Tuple[str, Shape]]:
         """All of them: fairseq's search loads a language model without asking for any that is missing."""
+        for field in ("character_embeddings", "base_layers", "quant_noise_pq"):
+            if model[field]:
+                raise Refused(f"its {field} is {quoted(model[field])}, and a model with it is not read here")
         width, inner, outer = model.decoder_embed_dim, model.decoder_input_dim, model.decoder_output_dim
         for number in range(model.decoder_layers):
             yield from transformer_layer(f"decoder.layers.{number}", width, model.decoder_ffn_embed_dim)
