@@ -51,6 +51,7 @@ bench: install
 	$(BIN)/python benchmarks/fbank_student.py
 	$(BIN)/python benchmarks/large_manifest.py
 	$(BIN)/python benchmarks/distillation_update.py
+	$(BIN)/python benchmarks/loading.py
 
 clean:
 	rm -rf $(VENV) $(STOCK) out

@@ -23,7 +23,8 @@ from distill_user_dir.files import replacing
 from distill_user_dir.machine import need, usable_device
 from distill_user_dir.manifest import read_manifest
 from distill_user_dir.messages import tell
-from manifests.kmeans import label_line, read_centres
+from manifests.arrays import read_centres
+from manifests.kmeans import label_line
 from manifests.tsv import MIN_SAMPLES
 
 PIECE = 1 << 16  # samples that are handed over at a time

@@ -16,7 +16,6 @@ With --kmeans, features.py writes labels, and no features at all; --join puts th
 
 import argparse
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -29,8 +28,9 @@ import numpy as np
 from distill_user_dir.files import replacing, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.manifest import read_manifest
-from distill_user_dir.messages import plain, quoted, reason, tell
-from distill_user_dir.texts import check_regular, utf8_lines
+from distill_user_dir.messages import plain, tell
+from distill_user_dir.texts import utf8_lines
+from manifests.arrays import read_centres, read_counts, read_features
 
 SCRIPTS = os.path.join(os.path.dirname(find_spec("fairseq").origin), "examples", "hubert", "simple_kmeans")
 # runs a script, which would pickle its model, and keeps the centres alone
@@ -95,31 +95,6 @@ def check_memory(feat_dir: str, split: str, lengths: Sequence[Sequence[int]], pe
         )
 
 
-def read_centres(path: str) -> np.ndarray:
-    """(clusters, dim) float32; ValueError where the file has anything else."""
-    centres = read_array(path, "cluster centres", "manifests/kmeans.py")
-    if not len(centres) or not np.isfinite(centres).all():
-        raise ValueError(f"{path}: no cluster centres, or some that are not finite; make them with manifests/kmeans.py")
-    return np.array(centres)
-
-
-def read_features(path: str) -> np.ndarray:
-    """(frames, dim) float32, mapped; ValueError where the file has anything else."""
-    return read_array(path, "features", "manifests/features.py")
-
-
-def read_array(path: str, what: str, maker: str) -> np.ndarray:
-    """A matrix of float32, mapped, so that it takes no more memory than the file."""
-    check_regular(path)
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy's parser of headers has errors of its own for what is none
-        raise ValueError(f"{path}: no {what} ({reason(error)}); make them with {maker}") from None
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype != np.float32 or not found.shape[1]:
-        raise ValueError(f"{path}: no {what}, which are a matrix of float32; make them with {maker}")
-    return found
-
-
 def nearest(frames: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """(T, dim), (clusters, dim) -> (T,) int: the centre of least distance; the first of several."""
     return ((centres**2).sum(1) - 2 * frames @ centres.T).argmin(1)
@@ -156,17 +131,6 @@ def read_lengths(feat_dir: str, split: str, nshard: int) -> List[List[int]]:
                 raise ValueError(f"{path}: no such file; make it with manifests/features.py {told}")
         shards.append(read_counts(f"{stem}.len"))
     return shards
-
-
-def read_counts(path: str) -> List[int]:
-    """A count of frames a line; ValueError with file and line for what is none."""
-    counts = []
-    with utf8_lines(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if not re.fullmatch(r"\d{1,12}", line.strip(), re.ASCII):
-                raise ValueError(f"{path}:{number}: no count of frames: {quoted(line.strip())}; make it anew")
-            counts.append(int(line))
-    return counts
 
 
 def join_labels(folder: str, split: str, nshard: int) -> List[str]:

@@ -21,8 +21,8 @@ from distill_user_dir.manifest import Manifest, check_labels, read_dictionary, r
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.modules.fbank_frontend import GlobalNorm
 from distill_user_dir.student import load_student
+from manifests.arrays import read_centres
 from manifests.corpus import read_table
-from manifests.kmeans import read_centres
 from manifests.letters import read_files
 from tests.helpers import dictionary, write_hubert
 

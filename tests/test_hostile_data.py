@@ -17,7 +17,19 @@ from distill_user_dir.manifest import check_labels, read_manifest
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.modules.fbank_frontend import GlobalNorm
 from distill_user_dir.student import load_student
-from manifests import check, corpus, fbank_stats, features, kmeans, letters, lexicon, sentencepieces, subset, tsv
+from manifests import (
+    arrays,
+    check,
+    corpus,
+    fbank_stats,
+    features,
+    kmeans,
+    letters,
+    lexicon,
+    sentencepieces,
+    subset,
+    tsv,
+)
 from tests.own_process import MEGABYTES, SECONDS, command
 
 CASES = {}
@@ -329,7 +341,7 @@ def _(folder):
 
 @refused("pipe: cluster centres", "no file but a device or pipe")
 def _(folder):
-    return lambda: kmeans.read_centres(pipe(folder, "kmeans.npy"))
+    return lambda: arrays.read_centres(pipe(folder, "kmeans.npy"))
 
 
 @refused("labels with the line ends of Windows", "train.ltr:1: a carriage return")
@@ -356,7 +368,7 @@ def _(folder):
 @refused("cluster centres with a NaN", "kmeans.npy: no cluster centres, or some that are not finite")
 def _(folder):
     np.save(str(folder / "kmeans.npy"), np.full((2, 3), np.nan, dtype=np.float32))
-    return lambda: kmeans.read_centres(str(folder / "kmeans.npy"))
+    return lambda: arrays.read_centres(str(folder / "kmeans.npy"))
 
 
 def shard(folder, lengths, frames=4, value=1.0):

@@ -12,20 +12,15 @@ OPCODES = 1_000_000  # of one pickle, at most; a HuBERT X-Large with its optimiz
 LONGEST_INTEGER = 10  # bytes: torch.save's magic number
 MARKS = 1000  # open at a time
 KEYS = (str, int)
-CALLABLE = frozenset(
-    [
-        "collections OrderedDict",
-        "torch._utils _rebuild_tensor",
-        "torch._utils _rebuild_tensor_v2",
-        "torch._utils _rebuild_parameter",
-        "torch Size",
-        "fairseq.data.dictionary Dictionary",
-        "argparse Namespace",
-    ]
+TENSORS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+OTHERS = ("collections OrderedDict", "torch Size", "fairseq.data.dictionary Dictionary", "argparse Namespace")
+CALLABLE = frozenset([*OTHERS, *(f"torch._utils {name}" for name in TENSORS)])
+KINDS = "Float Double Half BFloat16 Long Int Short Char Byte Bool".split()
+STORAGES = frozenset(f"torch {kind}Storage" for kind in KINDS)
+DTYPES = frozenset(
+    f"torch {kind}" for kind in "float16 float32 float64 bfloat16 int8 int16 int32 int64 uint8 bool".split()
 )
-STORAGES = frozenset(
-    f"torch {kind}Storage" for kind in "Float Double Half BFloat16 Long Int Short Char Byte Bool".split()
-)
+KNOWN = CALLABLE | STORAGES | DTYPES
 
 
 class Refused(ValueError):
@@ -176,7 +171,7 @@ class Pickle:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Refused("its pickle is damaged: a name that is no text")
         found = f"{module} {name}"
-        if found not in CALLABLE and found not in STORAGES and not is_dtype(found):
+        if found not in KNOWN:
             raise Refused(f"it holds more than weights: {quoted(found.replace(' ', '.'))}")
         self.stack.append(Name(found))
 
@@ -211,11 +206,6 @@ class Pickle:
     def stack_name(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         self.name(module, name)
-
-
-def is_dtype(name: str) -> bool:
-    kinds = "float16 float32 float64 bfloat16 int8 int16 int32 int64 uint8 bool"
-    return name in [f"torch {kind}" for kind in kinds.split()]
 
 
 STOP = ord(".")
