@@ -18,6 +18,7 @@ from distill_user_dir.messages import plain, reason
 SAMPLE_RATE = 16000
 # libsndfile's SF_COUNT_MAX: the frames of a header that does not tell its length (a streamed FLAC)
 UNKNOWN_LENGTH = 2**63 - 1
+UNTOLD = 0x7FFF0000  # bytes of samples, from which on what writes a stream means that it cannot tell
 SLICE = re.compile(r"(.*\.zip):(\d{1,15}):(\d{1,15})", re.DOTALL)
 BLOCK = 1 << 20  # samples that are read at a time
 LONGEST = 20 * 60  # seconds of a file: a longer one is no utterance, and a small FLAC may claim any length
@@ -61,8 +62,8 @@ def cut_bytes(source: Any) -> int:
         while at + 8 <= size:
             file.seek(at)
             name, length = struct.unpack("<4sI", file.read(8))
-            if name == b"data":  # a stream has no length to tell
-                return max(0, at + 8 + length - size) if length != 0xFFFFFFFF else 0
+            if name == b"data":
+                return max(0, at + 8 + length - size) if length < UNTOLD else 0
             at += 8 + length + length % 2
         return 0
 

@@ -69,6 +69,10 @@ def _as_job(function: Callable) -> Callable:
         try:
             prepare(cfg)
             value = function(cfg)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            _exit(ValueError(f"{cfg.common_eval.path}: weights that its model does not have, or lacks ({error})"))
         except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, OmegaConfBaseException) as error:
             _exit(error)
         path = Path(cfg.decoding.results_path, "wer.json")

@@ -1,6 +1,7 @@
 """What a message may show of a stranger's file: one line, short, and nothing that a terminal would obey."""
 
 import sys
+import unicodedata
 from typing import Any
 
 
@@ -17,6 +18,11 @@ def plain(text: str, most: int = 1000) -> str:
     """A message with the control characters in it escaped, in case a file's name has some, and its end cut off."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:most])
     return shown + ("..." if len(text) > most else "")
+
+
+def is_plain(text: str) -> bool:
+    """Whether there are neither control characters nor halves of characters in a text."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def reason(error: BaseException, most: int = 200) -> str:

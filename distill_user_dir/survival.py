@@ -29,7 +29,6 @@ from distill_user_dir.messages import plain, reason
 logger = logging.getLogger(__name__)
 
 PREEMPTED = 128 + signal.SIGTERM  # what a shell, and so a scheduler, sees of a process that SIGTERM ended
-OTHER_RECIPES = ("Cannot load model parameters", "Criterion does not match", "Optimizer does not match")
 ATTEMPTS = 3  # to write a checkpoint
 HERE = os.path.dirname(os.path.abspath(__file__))
 fairseqs = {
@@ -166,13 +165,13 @@ def load_checkpoint(cfg: Any, trainer: Trainer, **kwargs: Any) -> Tuple[Any, Any
         torch.distributed.barrier()
     try:
         loaded = fairseqs["load_checkpoint"](cfg, trainer, **kwargs)
-    except Exception as error:  # fairseq's own is a bare one
-        if not str(error).startswith(OTHER_RECIPES):
-            raise
+    except CheckpointError:
+        raise
+    except Exception as error:  # fairseq's own is a bare one; of a state that no such training wrote, anything
         raise CheckpointError(
             f"{cfg.restore_file} in {cfg.save_dir} is of another model or training than this recipe's "
-            f"({reason(error)}); give another checkpoint.save_dir, or that recipe"
-        ) from None
+            f"({type(error).__name__}: {reason(error)}); give another checkpoint.save_dir, or that recipe"
+        ) from error
     if trainer.data_parallel_world_size == 1:  # several end at once, at their last save
         signal.signal(signal.SIGTERM, preemption.take_note)
     return loaded

@@ -31,7 +31,7 @@ from manifests.tsv import find
 def csv_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Optional[str]]]]:
     """Line number and the values of the columns; ValueError for a header that lacks one."""
     with utf8_lines(path, "utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream, strict=True)
+        rows = csv.reader(stream)
         header = next(rows, [])
         lacking = [column for column in columns if header.count(column) != 1]
         if lacking:
@@ -39,7 +39,7 @@ def csv_rows(path: str, columns: Sequence[str]) -> Iterator[Tuple[int, List[Opti
             raise ValueError(f"{path}:1: no column {', '.join(lacking)} but {there}; name them: --columns PATH TEXT")
         places = [header.index(column) for column in columns]
         for row in filter(None, rows):
-            if len(row) > len(header):
+            if any(row[len(header) :]):
                 told = f"{len(row)} fields, and the first line names {len(header)}; put text with commas in quotes"
                 raise ValueError(f"{path}:{rows.line_num}: {told}")
             found = [row[place] if place < len(row) else None for place in places]

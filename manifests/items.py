@@ -5,12 +5,11 @@ What corpus.py and librispeech.py have in common: {name}.tsv, {name}.ltr, {name}
 
 import argparse
 import os
-import unicodedata
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from distill_user_dir.audio import SAMPLE_RATE, scan
 from distill_user_dir.files import write_lines
-from distill_user_dir.messages import quoted, tell
+from distill_user_dir.messages import is_plain, quoted, tell
 from manifests.letters import WORD_END, Transcript, dictionary, letters, read_lines, unknown_letters
 from manifests.tsv import MIN_SAMPLES, fits_manifest
 
@@ -60,7 +59,7 @@ class Text(NamedTuple):
         error = None
         if not words:
             error = f"{item.place}: the transcript of {os.path.basename(item.path)} is empty; add it, or leave it out"
-        elif any(unicodedata.category(character) in ("Cc", "Cs") for character in words):
+        elif not is_plain(words):
             error = f"{item.place}: control characters in the transcript, {quoted(words)}; take them out"
         elif WORD_END in words:
             error = f"{item.place}: '{WORD_END}' stands for a space; take it out (--remove '{WORD_END}')"

@@ -24,16 +24,16 @@ MIN_SAMPLES = 400  # the receptive field of one frame
 def find(root: str, exts: Sequence[str]) -> List[str]:
     """Paths of the files below `root` with one of the extensions, sorted; as in a shell, hidden ones are left out.
 
-    Links to folders are followed, and a folder is listed once, however many ways there are to it; so is a file. OSError
-    where a folder cannot be read.
+    Links to folders are followed, and a folder is listed once, however many ways there are to it; so is a file. A folder
+    that cannot be read is told on stderr.
     """
 
-    def refuse(error: OSError) -> None:
-        raise error
+    def warn(error: OSError) -> None:
+        tell(f"warning: {error.filename}: left out, it cannot be read ({error.strerror})")
 
     ends, found = tuple(f".{ext.lstrip('.')}" for ext in exts), {}
     seen = {os.path.realpath(root)}
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=warn):
         folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))  # noqa: B023
         inside = {name: os.path.realpath(os.path.join(folder, name)) for name in folders if not name.startswith(".")}
         folders[:] = [name for name in inside if not (inside[name] in seen or seen.add(inside[name]))]

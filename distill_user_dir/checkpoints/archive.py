@@ -52,7 +52,7 @@ def read(data: memoryview) -> Archive:
     """Refused where the bytes are no checkpoint's."""
     if data[:4] == LOCAL:
         return read_zip(data)
-    if data[0] == 0x80:  # the first opcode of every pickle
+    if data[:1] == b"\x80":  # the first opcode of every pickle
         return read_older(data)
     raise Refused("no PyTorch file, or its beginning is damaged; fetch or write it again")
 

@@ -11,9 +11,11 @@ from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
 PRETRAINING_ONLY = ("final_proj.", "target_glu.", "label_embs_concat", "heads.", "cluster_head.", "frontend_head.")
+HUBERTS = {"final_dim": 1, "target_glu": False, "untie_final_proj": False}
 NO_HEADS = {
-    "hubert": {"final_dim": 1, "target_glu": False},
+    "hubert": HUBERTS,
     "student_hubert": {
+        **HUBERTS,
         "regression_weight": 0.0,
         "discriminative_weight": 0.0,
         "frontend_updates": 0,

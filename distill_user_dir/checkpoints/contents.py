@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distill_user_dir.checkpoints.archive import Archive, item_size
 from distill_user_dir.checkpoints.pickled import Call, Name, Refused, Stored
-from distill_user_dir.messages import quoted
+from distill_user_dir.messages import is_plain, quoted
 
 DEPTH = 40  # of nested containers
 NODES = 600_000  # values, one that is referred to from several places counted each time
@@ -163,6 +163,8 @@ def dictionary(state: Dict[str, Any]) -> Dictionary:
     """fairseq's, from its fields; Refused where they contradict each other."""
     symbols, count = state.get("symbols"), state.get("count")
     wrong = not is_list_of(symbols, str) or not is_list_of(count, int) or len(count) != len(symbols)
+    if not wrong and any(symbol.split() != [symbol] or not is_plain(symbol) for symbol in symbols):
+        raise Refused("it has a dictionary with white space or control characters in a symbol")
     if wrong or state.get("indices") != indices_of(symbols):
         raise Refused("it has a dictionary whose symbols, counts and indices do not fit together")
     made = Dictionary()

@@ -11,7 +11,7 @@ from distill_user_dir.messages import quoted
 OPCODES = 1_000_000  # of one pickle, at most; a HuBERT X-Large with its optimizer's state has 60,000
 LONGEST_INTEGER = 10  # bytes: torch.save's magic number
 MARKS = 1000  # open at a time
-KEYS = (str, int)
+KEYS, LARGEST_KEY = (str, int), 2**31
 TENSORS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
 OTHERS = ("collections OrderedDict", "torch Size", "fairseq.data.dictionary Dictionary", "argparse Namespace")
 CALLABLE = frozenset([*OTHERS, *(f"torch._utils {name}" for name in TENSORS)])
@@ -163,8 +163,8 @@ class Pickle:
         if type(target) is not dict or len(items) % 2:
             raise Refused(f"its pickle sets items of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2]):
-            if not isinstance(key, KEYS):
-                raise Refused(f"a dict in it has a {type(key).__name__} as key; keys are text or integers")
+            if type(key) not in KEYS or type(key) is int and abs(key) > LARGEST_KEY:  # those may all have one hash
+                raise Refused(f"a dict in it has the key {quoted(key)}; keys are text, or integers of 32 bits")
             target[key] = value
 
     def name(self, module: Any, name: Any) -> None:

@@ -6,10 +6,11 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from fairseq.data.dictionary import Dictionary
+from fairseq.dataclass.configs import FairseqConfig
 from torch import Tensor
 
 from distill_user_dir.checkpoints.layouts.ctc import CtcLayout, flat
-from distill_user_dir.checkpoints.layouts.hubert import HubertLayout
+from distill_user_dir.checkpoints.layouts.hubert import SETS, HubertLayout
 from distill_user_dir.checkpoints.layouts.layout import Layout
 from distill_user_dir.checkpoints.layouts.student_hubert import StudentLayout
 from distill_user_dir.checkpoints.layouts.transformer_lm import TransformerLmLayout
@@ -17,8 +18,10 @@ from distill_user_dir.checkpoints.pickled import Refused
 from distill_user_dir.messages import quoted
 
 LAYOUTS: Tuple[Layout, ...] = (HubertLayout(), StudentLayout(), CtcLayout(), TransformerLmLayout())
+CONFIGS = frozenset(FairseqConfig.__dataclass_fields__)
+MORE = ("model", "criterion", "last_optimizer_state")  # whatever else is there goes no further
 PARTS = ("cfg", "args", "optimizer_history", "task_state", "extra_state")  # beside the model; by these it is known
-MOST_VALUES, LONGEST_TEXT, MOST_CHARACTERS = 100_000, 10_000, 1_000_000  # of the configs; fairseq's have some hundred
+MOST_VALUES, LONGEST_TEXT, MOST_CHARACTERS = 10_000, 10_000, 1_000_000  # of the configs; fairseq's have some hundred
 COUNTED = ("num_batches_tracked", ".version")  # whole numbers beside weights: a batch norm's, an adaptive softmax's
 UNUSED = "._float_tensor"  # of fairseq's, for the device alone, and never filled
 METERS = ("AverageMeter", "SumMeter", "TimeMeter", "StopwatchMeter", "MetersDict", "ConcatTensorMeter")
@@ -39,9 +42,26 @@ def settle(content: Any) -> None:
     symbols = check_task_state(content.get("task_state"))
     configs = configs_of(content)
     settled = layout_of(configs["model"]).settled(configs["model"], configs["task"], content["model"], symbols)
-    content["cfg"], content["args"] = {**(content.get("cfg") or {}), **settled._asdict()}, None
+    others = {
+        key: part for key, part in (content.get("cfg") or {}).items() if key in CONFIGS and isinstance(part, dict)
+    }
+    content["cfg"], content["args"] = {**others, **settled._asdict()}, None
+    for key in set(content) - {*PARTS, *MORE}:
+        del content[key]
     check_history(content.get("optimizer_history"))
     check_extra(content.get("extra_state"))
+    complete(content)
+
+
+def complete(content: Dict[str, Any]) -> None:
+    """What fairseq asks for without looking whether it is there: a file without is one of no updates."""
+    history, extra = content.get("optimizer_history"), content.get("extra_state")
+    content["optimizer_history"] = history or [{"optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
+    content["extra_state"] = {} if extra is None else extra
+    if content["extra_state"].get("train_iterator") is None:
+        content["extra_state"].setdefault("epoch", 1)
+    if content.get("task_state") is None:
+        content["task_state"] = {}
 
 
 def configs_of(content: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
@@ -127,6 +147,8 @@ def check_task_state(state: Optional[Any]) -> int:
     listed = state.get("dictionaries")
     if listed is not None and not (isinstance(listed, list) and all(isinstance(d, Dictionary) for d in listed)):
         raise Refused("the dictionaries in its task_state are no list of dictionaries")
+    if len(listed or ()) > SETS:
+        raise Refused(f"it has dictionaries of {len(listed)} label sets; {SETS} are the most")
     target = state.get("target_dictionary")
     if target is not None and not isinstance(target, Dictionary):
         raise Refused(f"the target_dictionary in its task_state is {quoted(target)}")
@@ -140,7 +162,7 @@ def check_history(history: Optional[Any]) -> None:
         raise Refused("its optimizer_history is no list of settings")
     for entry in history:
         count, schedule = entry.get("num_updates", 0), entry.get("lr_scheduler_state", {})
-        if type(count) is not int or not 0 <= count < 10**12 or not isinstance(schedule, dict):
+        if type(count) is not int or not 0 <= count < 2**31 or not isinstance(schedule, dict) or "optimizer" in entry:
             raise Refused("its optimizer_history is damaged: the number of updates or the schedule is none")
 
 
@@ -153,9 +175,13 @@ def check_extra(extra: Optional[Any]) -> None:
     place = extra.get("train_iterator")
     if place is not None and not isinstance(place, dict):
         raise Refused("its place in the data (train_iterator) is damaged")
-    for value in (place or {}).values():
-        if not isinstance(value, (bool, int)) or abs(value) > 10**12:
-            raise Refused("its place in the data (train_iterator) is damaged")
+    numbers = [*(place or {}).values(), *(extra[key] for key in ("epoch", "batch_offset") if key in extra)]
+    if any(not isinstance(value, int) or not 0 <= value < 2**31 for value in numbers):
+        raise Refused("its place in the data (train_iterator) is damaged")
+    if place is not None and not {"epoch", "iterations_in_epoch"} <= place.keys():
+        raise Refused("its place in the data (train_iterator) is damaged")
+    if not isinstance(extra.get("previous_training_time", 0), (int, float)):
+        raise Refused("its previous_training_time is no number")
     meters = extra.get("metrics")
     if meters is not None and not isinstance(meters, dict):
         raise Refused("its metrics are damaged")

@@ -384,6 +384,10 @@ RAW = {
     "a list in itself": b"\x80\x02]q\x00h\x00a.",
     "a dict in itself": b"\x80\x02}q\x00K\x01h\x00s.",
     "a dict twice in itself, 40 levels": b"\x80\x02}" + b"q\x00}(K\x01h\x00K\x02h\x00u" * 40 + b".",
+    "30,000 keys of one hash": b"\x80\x02}("
+    + b"".join(b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little") + b"N" for k in range(30_000))
+    + b"u.",
+    "a truth as a key": b"\x80\x02}\x88Ns.",
     "a number as a key": b"\x80\x02}G?\xf0\x00\x00\x00\x00\x00\x00Ns.",
     "text that is no UTF-8": b"\x80\x02X\x02\x00\x00\x00\xff\xfe.",
     "a class for a value": b"\x80\x02}X\x05\x00\x00\x00modelcargparse\nNamespace\ns.",
@@ -447,6 +451,9 @@ cases(
         "a dictionary whose symbols are numbers": lambda d: setattr(d, "symbols", [1, 2]),
         "a dictionary of other indices": lambda d: d.indices.update({"0": 9}),
         "a dictionary of too few counts": lambda d: d.count.pop(),
+        "a dictionary with an escape code": lambda d: d.add_symbol("\x1b]0;x\x07"),
+        "a dictionary with a line end": lambda d: d.add_symbol("a\nb"),
+        "a dictionary with an empty symbol": lambda d: d.add_symbol(""),
         "a dictionary whose pad is 10^9": lambda d: setattr(d, "pad_index", 10**9),
         "a dictionary whose word is a list": lambda d: setattr(d, "unk_word", []),
     },
@@ -649,6 +656,10 @@ cases(
         "a positional convolution of 10^8": {"conv_pos": 10**8},
         "0 groups": {"conv_pos_groups": 0},
         "a final_dim of 10^9": {"final_dim": 10**9},
+        "layers of another kind": {"layer_type": "conformer", "depthwise_conv_kernel_size": 10**7 + 1},
+        "projections of every label set": {"untie_final_proj": True, "final_dim": 10**6},
+        "a wide convolution at every sample": {"conv_feature_layers": "[(65536,1,1),(24,1,320)]"},
+        "10^5 values that fairseq would copy": {"x": [0] * 90_000},
         "a number of 2^63": {"mask_length": 2**63},
         "a CNN of 10^9 layers": {"conv_feature_layers": "[(8,10,5)] * 1000000000"},
         "a CNN of lists of lists": {"conv_feature_layers": "[" * 400 + "8" + "]" * 400},
@@ -736,7 +747,27 @@ def _(honest):
     return honest.save(state)
 
 
-@cases("sizes", {"10^6 mel bins": {"fbank_bins": 10**6}, "a window of 10^9 ms": {"fbank_length": 1e9}})
+@cases(
+    "sizes",
+    {
+        "a student's final_dim of 2 x 10^7": {"final_dim": 2 * 10**7},
+        "a student's gate of 15,000": {"final_dim": 15_000, "target_glu": True},
+    },
+)
+def _(honest, change):
+    state = honest.state()
+    state["cfg"]["model"].update(_name="student_hubert", teacher_embed_dim=48, layer_map=[1, 2, 3], **change)
+    return honest.save(state)
+
+
+@cases(
+    "sizes",
+    {
+        "10^6 mel bins": {"fbank_bins": 10**6},
+        "a window of 10^9 ms": {"fbank_length": 1e9},
+        "a shift of a sample": {"fbank_shift": 1 / 16},
+    },
+)
 def _(honest, change):
     state = honest.state()
     fbank = dict(change, frontend="fbank", fbank_norm="utterance", _name="student_hubert", layer_map=[1, 2, 3])
@@ -756,6 +787,9 @@ cases(
         "a language model of 2^31 positions": {"max_target_positions": 2**31 - 1},
         "a language model of characters": {"character_embeddings": True, "character_embedding_dim": 10**9},
         "a language model of adaptive factor 0": {"adaptive_input": True, "adaptive_input_factor": 1e-9},
+        "a language model of cutoffs of 10^8": {"adaptive_softmax_cutoff": "50,100000000"},
+        "a language model of cutoffs that fall": {"adaptive_softmax_cutoff": "50,5"},
+        "a language model of cutoffs with zeros": {"adaptive_softmax_cutoff": "010,50"},
         "a language model of BASE layers": {"base_layers": 10**6},
         "a language model that keeps layers": {"decoder_layers_to_keep": ",".join("0" * 10**5)},
     },
@@ -784,6 +818,11 @@ cases(
         "an extra_state that is a list": {"extra_state": [1]},
         "a place in the data that is text": {"extra_state": {"train_iterator": "x"}},
         "an epoch that is text": {"extra_state": {"train_iterator": {"epoch": "x"}}},
+        "an epoch of -5": {"extra_state": {"train_iterator": {"epoch": -5, "iterations_in_epoch": 0}}},
+        "an epoch that is text, as of old": {"extra_state": {"epoch": "x"}},
+        "a time that is text": {"extra_state": {"previous_training_time": "x"}},
+        "a history of the optimizer's own": {"optimizer_history": [{"num_updates": 1, "optimizer": 1}]},
+        "17 label sets": {"task_state": {"dictionaries": [Dictionary()] * 17}},
         "epoch 10^15": {"extra_state": {"train_iterator": {"epoch": 10**15}}},
         "a meter that is none": {"extra_state": {"metrics": {"default": [(0, "x", "OrderedDict", {})]}}},
         "metrics that are text": {"extra_state": {"metrics": "x"}},

@@ -2,15 +2,17 @@
 
 import argparse
 import collections
+import copy
 import os
 import shutil
 
 import pytest
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, tasks
 from fairseq.data.dictionary import Dictionary
 from fairseq.models.hubert.hubert import HubertConfig
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
+from omegaconf import OmegaConf
 
 from distill_user_dir.checkpoints import loading
 from tests.checkpoints import archives
@@ -160,6 +162,43 @@ def test_a_checkpoint_may_be_written_over_itself(sound, tmp_path):
     state["extra_state"] = {"epoch": 7}
     torch.save(state, str(path))
     same(loading.load(str(path)), state)
+
+
+@pytest.mark.parametrize("part", ["optimizer_history", "extra_state", "task_state"])
+@pytest.mark.parametrize("left", [None, "nothing"])
+def test_what_is_not_there_is_filled_in(sound, tmp_path, part, left):
+    """fairseq asks for it without looking; and what nobody knows goes no further."""
+    state = torchs(sound["pretrained"])
+    state.update({part: left, "adapter": {"valid": 1}})
+    if left:
+        del state[part]
+    path = str(tmp_path / "less.pt")
+    torch.save(state, path)
+    assert "adapter" not in loading.load(path)
+    dictionary(range(20)).save(str(tmp_path / "dict.km0.txt"))
+    overrides = {"data": str(tmp_path), "label_dir": str(tmp_path)}
+    assert checkpoint_utils.load_model_ensemble_and_task([path], overrides)
+
+
+@pytest.mark.parametrize("name", ["transformer_lm_gpt", "transformer_lm_big", "transformer_lm_wiki103"])
+def test_language_models_of_before_fairseq_had_configs(name, tmp_path):
+    """Their architecture sets what their args leave open, and fairseq builds the same from what the door settles."""
+    dictionary([f"w{i}" for i in range(60)]).save(str(tmp_path / "dict.txt"))
+    sizes = {"decoder_layers": 1, "decoder_embed_dim": 16, "decoder_input_dim": 16, "decoder_output_dim": 16}
+    sizes.update(decoder_ffn_embed_dim=16, decoder_attention_heads=2, tokens_per_sample=32, max_target_positions=32)
+    if name.endswith("wiki103"):
+        sizes.update(adaptive_softmax_cutoff="20,40", adaptive_input_cutoff="20,40")
+    more = {"data": str(tmp_path), "arch": name, "task": "language_modeling", "self_target": False, "seed": 1}
+    more.update(future_target=False, past_target=False, output_dictionary_size=-1, tpu=False, add_bos_token=False)
+    args = argparse.Namespace(**sizes, **more)
+    task = tasks.setup_task(args)
+    model = task.build_model(copy.deepcopy(args))
+    path = str(tmp_path / "lm.pt")
+    torch.save({"args": args, "model": model.state_dict()}, path)
+    content = torch.load(path)
+    again = tasks.setup_task(OmegaConf.create(content["cfg"]["task"]))
+    built = again.build_model(OmegaConf.create(content["cfg"]["model"]))
+    assert built.load_state_dict(content["model"], strict=True) and len(built.state_dict()) == len(model.state_dict())
 
 
 def test_a_program_of_ones_own_reads_its_own_files(tmp_path):

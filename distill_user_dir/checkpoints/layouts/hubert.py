@@ -6,20 +6,29 @@ from omegaconf import DictConfig
 
 from distill_user_dir.checkpoints.layouts.layout import Layout, Shape, Weights, transformer_layer
 from distill_user_dir.checkpoints.pickled import Refused
-from distill_user_dir.conv_layers import parse_conv_layers, receptive_field
+from distill_user_dir.conv_layers import parse_conv_layers
+from distill_user_dir.messages import quoted
 
 SHORTEST_HOP = 80  # samples from one frame to the next, of which a shorter one takes ever more
+WIDEST = 256  # channels of a convolution for each sample from one of its outputs to the next; HuBERT has 512 for 5
+SETS = 16  # of labels, at most
 
 
 def frames(text: Any) -> None:
-    """ValueError for `conv_feature_layers` that are none, or make too many frames: no weight shows a stride."""
-    hop = receptive_field(parse_conv_layers(text))[1]
+    """ValueError for `conv_feature_layers` that are none, or make too many numbers: no weight shows a stride."""
+    hop = 1
+    for channels, _, stride in parse_conv_layers(text):
+        hop *= stride
+        if channels > WIDEST * hop:
+            raise ValueError(f"conv_feature_layers have {channels} channels every {hop} samples; expected fewer")
     if hop < SHORTEST_HOP:
         raise ValueError(f"conv_feature_layers make a frame every {hop} samples; expected {SHORTEST_HOP} or more")
 
 
 def transformer(model: DictConfig) -> Iterator[Tuple[str, Shape]]:
     """Weights behind the front-end."""
+    if model.layer_type != "transformer":
+        raise Refused(f"its layer_type is {quoted(model.layer_type)}; expected transformer, as HuBERT's")
     width = model.encoder_embed_dim
     yield "mask_emb", (width,)
     place = "1.weight" if model.get("conv_pos_batch_norm") else "0.weight_v"
@@ -51,7 +60,7 @@ class HubertLayout(Layout):
 
     def heads(self, model: DictConfig, symbols: int) -> Iterator[Shape]:
         final = model.final_dim if model.final_dim > 0 else model.encoder_embed_dim
-        yield model.encoder_embed_dim, final
+        yield model.encoder_embed_dim, final, SETS if model.untie_final_proj else 1
         yield symbols, final
         if model.target_glu:
             yield 2 * final, final

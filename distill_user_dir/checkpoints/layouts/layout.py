@@ -143,6 +143,8 @@ def typed(config: type, values: Mapping[str, Any], part: str) -> DictConfig:
     """
     fields = config.__dataclass_fields__
     known = {k: v for k, v in values.items() if k in fields and v is not None and k != "_name"}
+    whole = [key for key, value in known.items() if isinstance(value, bool) and "int" in str(fields[key].type)]
+    known.update({key: int(known[key]) for key in whole})  # fairseq's own architectures set some so
     for key, value in known.items():
         if isinstance(value, (list, tuple)) and len(value) > LONGEST:
             raise Refused(f"its {part} config does not fit: {key} has {len(value)} entries")

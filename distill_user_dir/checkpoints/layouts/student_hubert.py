@@ -8,7 +8,7 @@ from distill_user_dir.checkpoints.layouts.hubert import HubertLayout, convolutio
 from distill_user_dir.checkpoints.layouts.layout import Shape, Weights, any_text
 from distill_user_dir.checkpoints.pickled import Refused
 
-LONGEST_WINDOW = 1000  # milliseconds
+LONGEST_WINDOW, SHORTEST_FRAME = 1000, 5  # milliseconds
 
 
 class StudentLayout(HubertLayout):
@@ -26,14 +26,16 @@ class StudentLayout(HubertLayout):
         yield from transformer(model)
         if str(model.frontend) == "fbank":
             width = model.encoder_embed_dim
-            if not 0 < model.fbank_shift <= model.fbank_length <= LONGEST_WINDOW:
-                raise Refused(f"its windows of {model.fbank_length:g} ms every {model.fbank_shift:g} ms are none")
+            shift, length = model.fbank_shift, model.fbank_length
+            if not 0 < shift <= length <= LONGEST_WINDOW or shift * model.fbank_stride < SHORTEST_FRAME:
+                raise Refused(f"its windows of {length:g} ms every {shift:g} ms are none, or too many")
             yield "feature_extractor.conv.weight", (2 * width, model.fbank_bins, model.fbank_kernel)
             yield "feature_extractor.proj.weight", (width, width)
         else:
             yield from convolutions(model)
 
     def heads(self, model: DictConfig, symbols: int) -> Iterator[Shape]:
+        yield from super().heads(model, symbols)
         width, teacher = model.encoder_embed_dim, model.teacher_embed_dim
         yield len(model.layer_map), width, max(width, teacher)
         yield width, teacher

@@ -15,9 +15,12 @@ MOST_POSITIONS = 2**24  # numbers of the table of positions, which need not be i
 
 def cutoffs(text: Any) -> List[int]:
     """`20000,60000` -> [20000, 60000]; fairseq evaluates it."""
-    if not isinstance(text, str) or not re.fullmatch(r"\d{1,9}(,\d{1,9}){0,20},?", text.replace(" ", "")):
-        raise ValueError(f"adaptive cutoffs {quoted(text)} are no numbers with commas between them")
-    return [int(number) for number in text.split(",") if number.strip()]
+    found = []
+    if isinstance(text, str) and re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8}){0,20}", text.replace(" ", "")):
+        found = [int(number) for number in text.split(",")]
+    if not found or sorted(set(found)) != found:
+        raise ValueError(f"adaptive cutoffs {quoted(text)} are no ascending numbers with commas between them")
+    return found
 
 
 def filters(text: Any) -> str:
@@ -67,6 +70,12 @@ class TransformerLmLayout(Layout):
         if outer != width and not model.tie_adaptive_weights:
             yield "decoder.project_out_dim.weight", (outer, width)
         yield from self.vocabulary(model, there)
+
+    def heads(self, model: DictConfig, symbols: int) -> Iterator[Shape]:
+        """What fairseq builds up to the last cutoff; behind it, as many rows as the dictionary has."""
+        for text in (model.adaptive_input_cutoff if model.adaptive_input else None, model.adaptive_softmax_cutoff):
+            if text:
+                yield cutoffs(text)[-1] + len(cutoffs(text)), max(model.decoder_input_dim, model.decoder_output_dim)
 
     def vocabulary(self, model: DictConfig, there: Weights) -> Iterator[Tuple[str, Shape]]:
         """The largest parts of what is as large as the dictionary, which lies beside the file."""
