@@ -24,8 +24,8 @@ MIN_SAMPLES = 400  # the receptive field of one frame
 def find(root: str, exts: Sequence[str]) -> List[str]:
     """Paths of the files below `root` with one of the extensions, sorted; as in a shell, hidden ones are left out.
 
-    Links to folders are followed, and a folder is listed once, however many ways there are to it; so is a file. A folder
-    that cannot be read is told on stderr.
+    Links to folders are followed. Folders and files are listed once, however many ways lead to them. What cannot be
+    read is told on stderr.
     """
 
     def warn(error: OSError) -> None:
