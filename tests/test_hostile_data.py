@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from distill_user_dir import profile, results, slim
+from distill_user_dir.audio import num_samples
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.lexicon import check_lexicon
 from distill_user_dir.manifest import check_labels, read_manifest
@@ -442,6 +443,137 @@ for told, lengths in {"beyond": [9000, 8001], "too few": [8000], "none": [0, 800
         return lambda: student(torch.zeros(2, 8000), torch.tensor(lengths))
 
 
+# --- what is cut, and what is read wrongly by those that are not strict
+
+
+@refused("check: a WAV that is cut", "a.wav: cut, 8000 bytes of its samples are missing")
+def _(folder):
+    content = open(wav(folder, "a.wav", 8000), "rb").read()
+    write(folder, "a.wav", content[:-8000])
+    manifest(folder, "a.wav", 4000)
+    return lambda: command(check.main, folder)
+
+
+@refused("corpus: a name that a manifest cannot hold", "errors in 2 utterances")
+def _(folder):
+    (folder / "sp").mkdir()
+    wav(folder, "sp/ x.wav"), wav(folder, "sp/x.wav")
+    table = write(folder, "t.csv", "path,text\nsp/ x.wav,SPACE\nsp/x.wav,PLAIN\n")
+    return lambda: command(corpus.main, table, "--dest", folder / "data")
+
+
+TABLES = {
+    "a quote that is left open": ('path,text\na.wav,"A\nb.wav,B\n', "a field of several lines"),
+    "commas without quotes": ("path,text\na.wav,A, B\n", "t.csv:2: 3 fields, and the first line names 2"),
+    "a column twice": ("path,text,text\na.wav,A,B\n", "t.csv:1: no column text"),
+    "half a character": ('{"path": "a.wav", "text": "\\ud800"}\n', "errors in 1 utterances"),
+    "an escape code": ('{"path": "a.wav", "text": "A \\u001b[2J"}\n', "errors in 1 utterances"),
+}
+for told, (content, line) in TABLES.items():
+
+    @refused(f"corpus: {told}", line)
+    def _(folder, content=content):
+        wav(folder, "a.wav")
+        table = write(folder, "t.csv" if content.startswith("path") else "t.jsonl", content)
+        return lambda: command(corpus.main, table, "--dest", folder / "data")
+
+
+ARPAS = {
+    "cut in a word": (b"\\data\\\nngram 1=5\n\n\\1-grams:\n-1\tTT\n-1\tT", "cut behind 2 unigrams"),
+    "of another count": (b"\\data\\\nngram 1=5\n\n\\1-grams:\n-1\tTT\n\n\\end\\\n", "1 unigrams, and its head says 5"),
+    "with white space in a word": (
+        "\\data\\\nngram 1=1\n\n\\1-grams:\n-1\tT\u00a0T\n\n\\end\\\n".encode(),
+        "1 of 1 words have no spelling",
+    ),
+}
+for told, (content, line) in ARPAS.items():
+
+    @refused(f"an ARPA file {told}", line)
+    def _(folder, content=content):
+        return arpa(folder, gzip.compress(content))
+
+
+@refused("a manifest with a byte order mark", "train.tsv: it begins with a byte order mark")
+def _(folder):
+    return lambda: read_manifest(write(folder, "train.tsv", f"\ufeff{folder}\na.wav\t8000\n"))
+
+
+@refused("an empty sentencepiece model", "spm.model: no sentencepiece model but an empty file")
+def _(folder):
+    write(folder, "spm.model", ""), write(folder, "train.wrd", "A\n")
+    return lambda: command(sentencepieces.main, folder)
+
+
+KMEANS = {
+    "--clusters 0": "--clusters 0: expected 1 to 4",
+    "--clusters 5": "--clusters 5: expected 1 to 4",
+    "--clusters 2 --percent 2": "--percent 2: expected a share",
+    "--clusters 2 --percent nan": "--percent nan: expected a share",
+    "--clusters 2 --seed -1": "--seed -1",
+    "--clusters 2 --threads 0": "--threads 0",
+    "--clusters 2 --nshard 0": "--nshard 0: expected 1 or more",
+}
+for options, line in KMEANS.items():
+
+    @refused(f"kmeans {options}", line)
+    def _(folder, options=options):
+        shard(folder, "4\n")
+        return lambda: command(kmeans.main, folder, "--splits", "train", "--dest", folder, *options.split())
+
+
+@refused("kmeans --join: labels that are none", "utterance 2 of train has labels that are none of 2")
+def _(folder):
+    shard(folder, "4\n")
+    write(folder, "train_0_1.km", "0 1\n0 x\n")
+    return lambda: command(kmeans.main, folder, "--splits", "train", "--join", "--dest", folder)
+
+
+WHOLE = '{"wer": 1, "cer": 1, "rtf": 0.1, "utterances": 4, "wer_interval": [0, 2]}'
+RESULTS = {
+    "NaN": WHOLE.replace('"wer": 1', '"wer": NaN'),
+    "negative": WHOLE.replace("0.1", "-0.1"),
+    "of 400 digits": WHOLE.replace('"wer": 1', f'"wer": {"9" * 401}'),
+    "half an utterance": WHOLE.replace("4,", "4.5,"),
+    "nested": "[" * 100_000,
+}
+for told, content in RESULTS.items():
+
+    @refused(f"results: {told}", "wer.json: no")
+    def _(folder, content=content):
+        write(folder, "wer.json", content)
+        return lambda: command(results.main, folder)
+
+
+@refused("results: a file for a folder", "no JSON")
+def _(folder):
+    return lambda: command(results.main, write(folder, "a.txt", ""))
+
+
+STRUCTURES = {"a number": "model: 5\n", "text": "x\n", "nested": "a: " + "[" * 5000, "in itself": "a: &a [*a]\n"}
+for told, content in STRUCTURES.items():
+
+    @refused(f"profile: a structure that is {told}", "no structure of a student")
+    def _(folder, content=content):
+        return lambda: command(profile.main, write(folder, "x.yaml", content))
+
+
+for options, line in {
+    "check --label-rate inf": "--label-rate inf",
+    "check --sample-rate 0": "--sample-rate 0",
+    "subset --share nan": "--share nan",
+    "profile --seconds inf": "--seconds inf",
+    "profile --json none/x.json": "none/x.json: there is no such folder",
+}.items():
+
+    @refused(options, line)
+    def _(folder, options=options):
+        a_wav(folder)
+        tool, *given = options.split()
+        arguments = {"check": [folder], "subset": [folder, "train", "part"], "profile": []}[tool]
+        main = {"check": check.main, "subset": subset.main, "profile": profile.main}[tool]
+        return lambda: command(main, *arguments, *given)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_refused(checkpoints, tmp_path, in_its_own_process, name):
     os.symlink(checkpoints("tiny"), tmp_path / "model.pt")
@@ -455,6 +587,14 @@ def test_refused(checkpoints, tmp_path, in_its_own_process, name):
 
 
 # --- honest data that is easily read wrongly
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000, 0x80000000])
+def test_a_wav_that_was_written_to_a_pipe(tmp_path, length):
+    """Its header cannot tell how long it is."""
+    content = bytearray(open(wav(tmp_path, "a.wav", 8000), "rb").read())
+    content[40:44] = length.to_bytes(4, "little")
+    assert num_samples(write(tmp_path, "a.wav", bytes(content))) == 8000
 
 
 LINE_ENDS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
