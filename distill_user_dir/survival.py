@@ -36,6 +36,7 @@ fairseqs = {
     "load_checkpoint": checkpoint_utils.load_checkpoint,
     "validate_and_save": train.validate_and_save,
     "valid_step": Trainer.valid_step,
+    "load_state": Trainer.load_checkpoint,
 }
 torchs_dataloader = DataLoader.__init__
 
@@ -65,6 +66,7 @@ def main(cfg: Any, **kwargs: Any) -> None:
     checkpoint_utils.load_checkpoint = load_checkpoint
     train.validate_and_save = validate_and_save
     Trainer.valid_step = valid_step
+    Trainer.load_checkpoint = load_state
     # a scheduler's SIGTERM goes to data workers too; without them this process could not end its update
     ending = multiprocessing.Event()
     outlive = functools.partial(outlive_sigterm, ending)
@@ -163,18 +165,23 @@ def load_checkpoint(cfg: Any, trainer: Trainer, **kwargs: Any) -> Tuple[Any, Any
         use_newest_whole(cfg.save_dir)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+    loaded = fairseqs["load_checkpoint"](cfg, trainer, **kwargs)
+    if trainer.data_parallel_world_size == 1:  # several end at once, at their last save
+        signal.signal(signal.SIGTERM, preemption.take_note)
+    return loaded
+
+
+def load_state(trainer: Trainer, filename: str, *arguments: Any, **options: Any) -> Any:
+    """fairseq's, of a file; CheckpointError where it is not of the training that goes on."""
     try:
-        loaded = fairseqs["load_checkpoint"](cfg, trainer, **kwargs)
+        return fairseqs["load_state"](trainer, filename, *arguments, **options)
     except CheckpointError:
         raise
     except Exception as error:  # fairseq's own is a bare one; of a state that no such training wrote, anything
         raise CheckpointError(
-            f"{cfg.restore_file} in {cfg.save_dir} is of another model or training than this recipe's "
-            f"({type(error).__name__}: {reason(error)}); give another checkpoint.save_dir, or that recipe"
+            f"{filename}: of another model or training than this recipe's ({type(error).__name__}: {reason(error)}); "
+            "give another checkpoint.save_dir or restore_file, or take that recipe"
         ) from error
-    if trainer.data_parallel_world_size == 1:  # several end at once, at their last save
-        signal.signal(signal.SIGTERM, preemption.take_note)
-    return loaded
 
 
 def updates_of(path: str) -> int:

@@ -157,14 +157,36 @@ def test_a_full_disk_is_told_and_leaves_the_old_checkpoint_whole(tmp_path, comma
     assert same(end_of(tmp_path), through)
 
 
-def test_errors_before_the_training_are_one_line(tmp_path, command):
+def last_line(command, folder):
+    """Of a training that has to fail without a traceback."""
     done = subprocess.run(
-        command(tmp_path, **{"task.teacher_path": "/no/such.pt"}),
-        cwd=str(tmp_path),
+        command,
+        cwd=str(folder),
         env={**environment(), "HYDRA_FULL_ERROR": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == "/no/such.pt: no such file"
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    return done.stderr.strip().split("\n")[-1]
+
+
+def test_errors_before_the_training_are_one_line(tmp_path, command):
+    told = last_line(command(tmp_path, **{"task.teacher_path": "/no/such.pt"}), tmp_path)
+    assert told == "/no/such.pt: no such file"
+    told = last_line(command(tmp_path, **{"checkpoint.restore_file": "/none.pt"}), tmp_path)
+    assert told == "checkpoint.restore_file=/none.pt: no such file; correct it, or leave it out"
+
+
+def test_going_on_from_another_training_is_one_line(tmp_path, command):
+    """Of another structure, another criterion, or with no optimizer's state where one belongs."""
+    path = tmp_path / "checkpoint_last.pt"
+    run(command(tmp_path, **{"optimization.max_update": 2}), tmp_path)
+    told = f"{path}: of another model or training than this recipe's"
+    assert last_line(command(tmp_path, **{"model.encoder_ffn_embed_dim": 64}), tmp_path).startswith(told)
+    state = load(str(path))
+    torch.save(dict(state, last_optimizer_state=5), str(path))
+    assert last_line(command(tmp_path), tmp_path).startswith(told)
+    state["optimizer_history"][-1]["criterion_name"] = "HubertCriterion"
+    torch.save(state, str(path))
+    assert last_line(command(tmp_path), tmp_path).startswith(told)

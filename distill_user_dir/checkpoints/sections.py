@@ -180,7 +180,8 @@ def check_extra(extra: Optional[Any]) -> None:
         raise Refused("its place in the data (train_iterator) is damaged")
     if place is not None and not {"epoch", "iterations_in_epoch"} <= place.keys():
         raise Refused("its place in the data (train_iterator) is damaged")
-    if not isinstance(extra.get("previous_training_time", 0), (int, float)):
+    spent = extra.get("previous_training_time", 0)  # several workers have added it up as a tensor
+    if not isinstance(spent, (int, float)) and not (isinstance(spent, Tensor) and spent.numel() == 1):
         raise Refused("its previous_training_time is no number")
     meters = extra.get("metrics")
     if meters is not None and not isinstance(meters, dict):
