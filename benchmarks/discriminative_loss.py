@@ -21,6 +21,7 @@ from distill_user_dir.measure import interleaved, peak_memory
 from distill_user_dir.models.student_hubert import StudentHubert, student_config
 from distill_user_dir.modules.cluster_heads import CodebookHead, cosines
 from distill_user_dir.modules.hubert import LengthAwareHubert
+from distill_user_dir.padding import Chosen
 from distill_user_dir.teacher import Teacher
 
 EMBED_DIM = 256
@@ -93,17 +94,17 @@ def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None
 
     def update() -> None:
         predicted, given = student(audio), teacher(audio)
-        valid = ~predicted.padding_mask
+        valid = predicted.valid
         total = soft_loss(predicted.clusters[0], teacher.clusters(given, valid)[0], 0.1, 0.1)
         for target, layer in zip(predicted.targets, predicted.layers):
-            total = total + regression(layer, given.layers[target], valid, "l1", 1.0)["loss"]
+            total = total + regression(valid.of(layer), valid.of(given.layers[target]), "l1", 1.0)["loss"]
         total.backward()
         student.zero_grad()
 
     def discriminative() -> None:
-        valid = ~frames.padding_mask
+        valid = Chosen.where(~frames.padding_mask, audio.device)
         x = top.clone().requires_grad_()
-        soft_loss(student.cluster_head(x[valid])[0], teacher.clusters(frames, valid)[0], 0.1, 0.1).backward()
+        soft_loss(student.cluster_head(valid.of(x))[0], teacher.clusters(frames, valid)[0], 0.1, 0.1).backward()
         student.zero_grad()
 
     taken = interleaved({"update": update, "discriminative": discriminative}, rounds)

@@ -82,12 +82,13 @@ def updates(audio: Tensor, size: str, rounds: int) -> None:
         student.choose_what_learns()
         predicted = student(audio)
         given = teacher(audio, layers=stage == 2, front=stage == 1)
-        valid = ~predicted.padding_mask
+        valid = predicted.valid
         if stage == 1:
-            loss = frontend_loss(predicted.front, given.layers[PROJECTED], valid, "l1")
+            loss = frontend_loss(valid.of(predicted.front), valid.of(given.layers[PROJECTED]), "l1")
         else:
             pairs = zip(predicted.targets, predicted.layers)
-            loss = sum(regression(layer, given.layers[target], valid, "l1", 1.0)["loss"] for target, layer in pairs)
+            pairs = ((valid.of(layer), valid.of(given.layers[target])) for target, layer in pairs)
+            loss = sum(regression(*pair, "l1", 1.0)["loss"] for pair in pairs)
         loss.backward()
         student.zero_grad()
 

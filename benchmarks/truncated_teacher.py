@@ -22,9 +22,9 @@ def update(student: StudentHubert, teacher: Teacher, audio: torch.Tensor) -> Non
     """Forward of both, regression loss, backward."""
     predicted = student(audio)
     with_all = teacher(audio)
-    valid = ~predicted.padding_mask
+    valid = predicted.valid
     losses = [
-        regression(layer, with_all.layers[target], valid, "l1", 1.0)["loss"]
+        regression(valid.of(layer), valid.of(with_all.layers[target]), "l1", 1.0)["loss"]
         for target, layer in zip(predicted.targets, predicted.layers)
     ]
     sum(losses).backward()

@@ -28,7 +28,8 @@ class AudioError(ValueError):
     """A file that cannot be used; the message is one line with the file, the numbers and the way out."""
 
     def __init__(self, message: str):
-        super().__init__(plain(message))
+        """torch makes one that a data worker raised anew, from its traceback, whose last line is the message."""
+        super().__init__(plain(message.rpartition(f"{__name__}.AudioError: ")[2].rstrip("\n")))
 
 
 def file_of(path: str) -> str:

@@ -1,7 +1,10 @@
 """Bad data that a training meets on its way: files that are left out and counted, and losses that are no numbers."""
 
+import math
 import os
-from typing import Any, Dict, List
+from collections import deque
+from functools import partial
+from typing import Any, Callable, Deque, Dict, List, Tuple
 
 import torch
 from fairseq.logging import metrics
@@ -56,15 +59,43 @@ class BadFiles:
             bad |= everywhere.to("cpu", torch.bool)
 
 
-def not_finite(
-    loss: Tensor, sample: Dict[str, Any], dataset: DistillationDataset, save_dir: str, update: int
-) -> ValueError:
+def without_fillers(sample: Dict[str, Any], size: Any, log: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
+    """A batch's sample size and log; nothing but zeros where it only filled a worker's place."""
+    if not sample.get("filler", False):
+        return size, log
+    return size * 0, {key: value * 0 for key, value in log.items()}
+
+
+class LossWatch:
+    """Ends the run at a loss that is no number, as soon as the CPU learns of it without waiting for the device."""
+
+    def __init__(self, save_dir: str):
+        self.save_dir = save_dir
+        self.pending: Deque[Tuple[Any, Tensor, Callable[[float], ValueError]]] = deque()
+
+    def watch(self, loss: Tensor, ids: Tensor, update: int, dataset: DistillationDataset) -> None:
+        """Notes the loss of the batch with these utterances."""
+        value = loss.detach().to("cpu", non_blocking=True, copy=True)
+        there = torch.cuda.Event() if loss.is_cuda else None
+        if there is not None:
+            there.record()
+        self.pending.append((there, value, partial(not_finite, ids, dataset, self.save_dir, update)))
+
+    def check(self) -> None:
+        """ValueError for the first loss that has come and is no number."""
+        while self.pending and (self.pending[0][0] is None or self.pending[0][0].query()):
+            _, value, error = self.pending.popleft()
+            if not math.isfinite(value):
+                raise error(float(value))
+
+
+def not_finite(ids: Tensor, dataset: DistillationDataset, save_dir: str, update: int, loss: float) -> ValueError:
     """The error of a loss that is no number; the batch's utterances are written to a file in `save_dir`."""
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     path = os.path.join(save_dir, f"nonfinite_update{update}_rank{rank}.tsv")
     os.makedirs(save_dir, exist_ok=True)
-    write_lines(path, [f"{index}\t{dataset.path_of(index)}" for index in sample["id"].tolist()])
+    write_lines(path, [f"{index}\t{dataset.path_of(index)}" for index in ids.tolist()])
     return ValueError(
-        f"update {update}: the loss of a batch is {float(loss)}; its {len(sample['id'])} utterances are in {path}: "
+        f"update {update}: the loss of a batch is {loss}; its {len(ids)} utterances are in {path}: "
         "look at their audio and labels, or lower optimization.lr"
     )

@@ -49,6 +49,17 @@ def import_fairseq_infer(wrapped: Callable[[Callable], Callable]) -> Any:
         return importlib.import_module("examples.speech_recognition.new.infer")
 
 
+def keep_workers(old: Any, new: Any) -> None:
+    """The batch iterator of an epoch takes over the data workers of that of the epoch before, where it has them."""
+    name = "epoch_batch_sampler" if hasattr(old, "epoch_batch_sampler") else "batch_sampler"  # fairseq 0.12.2's
+    if old.dataloader is None or old.dataset is not new.dataset:
+        return
+    sampler = getattr(old, name)
+    sampler.ordered_batches = new.ordered_batches
+    setattr(new, name, sampler)
+    new.dataloader = old.dataloader
+
+
 def as_script(job: Callable) -> Callable:
     job.__module__ = "__main__"
     return job

@@ -18,14 +18,20 @@ class DistillationDataset(HubertDataset):
 
     fairseq draws crops from a generator that is seeded once and not restored by a resume.
 
+    A batch says on the CPU what a device would else be asked for: `net_input.lengths`, [B] samples, `label_counts`, [B]
+    frame labels, the fewest of all sets, and no padding mask where nothing is padded.
+
     max_bad_share: of the utterances that may turn out unreadable, cut or not finite; these are left out of their
     batches, with a warning, and marked in `bad`, (utterances,) bool. At 0 the first one is an AudioError.
     """
 
+    supports_fetch_outside_dataloader = False  # fairseq would read a batch at each epoch, to fill others with
+    can_reuse_epoch_itr_across_epochs = False  # fairseq's batches would be those of the epoch of the latest start
+
     def __init__(self, manifest_path: str, seed: int, max_bad_share: float = 0.0, **kwargs: Any):
         super().__init__(manifest_path, **kwargs)
         self.seed = seed
-        self.epoch = 1
+        self.shared_epoch = torch.ones(1, dtype=torch.long).share_memory_()  # data workers outlive an epoch
         self.max_bad_share = max_bad_share
         self.bad = torch.zeros(len(self.sizes), dtype=torch.bool).share_memory_()  # data workers write to it
 
@@ -50,7 +56,7 @@ class DistillationDataset(HubertDataset):
 
     def next_good(self, index: int) -> Dict[str, Any]:
         """The first utterance behind this one that can be used, in the order of the manifest."""
-        for step in range(1, len(self)):
+        for step in range(1, len(self) + 1):
             sample = self[(index + step) % len(self)]
             if sample["source"] is not None:
                 return sample
@@ -69,7 +75,7 @@ class DistillationDataset(HubertDataset):
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
-        self.epoch = epoch
+        self.shared_epoch.fill_(epoch)
 
     def collater(self, samples: List[Dict[str, Any]]) -> Dict[str, Any]:
         """As fairseq's: `net_input.source` (B, N) raw audio, `net_input.padding_mask` (B, N) bool, labels.
@@ -77,13 +83,21 @@ class DistillationDataset(HubertDataset):
         The audio is float64, since fairseq's trainer casts all float32 of a sample to half precision where it trains
         in it, and a log-mel of half-precision audio is off by up to 2. The values are float32's.
 
-        A batch of which nothing can be used has another utterance: fairseq takes an empty one at the end of an update
-        for no frames at all, and then does not divide by those of the batches before it.
+        A batch of which nothing can be used has another utterance; so has one of none, which a worker gets where the
+        batches do not divide by the workers, and which the task then counts as nothing (`filler`). fairseq would take
+        an empty one at the end of an update for no frames at all, and not divide by those of the batches before it,
+        whose gradients it keeps.
         """
-        if samples and all(sample["source"] is None for sample in samples):
-            samples = [self.next_good(samples[-1]["id"])]
-        with numpy_seed(self.seed, self.epoch, *(sample["id"] for sample in samples)):
+        filler = not samples
+        if all(sample["source"] is None for sample in samples):
+            samples = [self.next_good(-1 if filler else samples[-1]["id"])]
+        with numpy_seed(self.seed, int(self.shared_epoch), *(sample["id"] for sample in samples)):
             batch = super().collater(samples)
-        if batch:
-            batch["net_input"]["source"] = batch["net_input"]["source"].double()
-        return batch
+        net_input = batch["net_input"]
+        net_input["source"] = net_input["source"].double()
+        net_input["lengths"] = (~net_input["padding_mask"]).sum(1).tolist()
+        if min(net_input["lengths"]) == net_input["source"].size(1):
+            net_input["padding_mask"] = None
+        if self.num_labels and not self.single_target:
+            batch["label_counts"] = torch.stack(batch["target_lengths_list"]).amin(0).tolist()
+        return {**batch, "filler": filler}

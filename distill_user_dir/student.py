@@ -58,7 +58,9 @@ class Student(nn.Module):
             if int(frames.min()) < 1:
                 raise ValueError(f"{int(lengths.min())} samples are too few for one frame: give at least 400")
         depth = len(self.encoder.encoder.layers)
-        encoded = self.encoder.encode(waveforms, padding_mask(lengths, waveforms.size(1)), keep=range(1, depth + 1))
+        whole = not torch.compiler.is_compiling() and int(lengths.min()) == waveforms.size(1)
+        padded = None if whole else padding_mask(lengths, waveforms.size(1))
+        encoded = self.encoder.encode(waveforms, padded, keep=range(1, depth + 1))
         log_probs = None
         if self.proj is not None:
             log_probs = blank_where_padded(self.proj(encoded.x), encoded.padding_mask).float().log_softmax(-1)

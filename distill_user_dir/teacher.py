@@ -10,16 +10,18 @@ from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.modules.cluster_heads import CodebookHead
 from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import LengthAwareHubert
+from distill_user_dir.padding import Chosen
 
 
 class TeacherOutput(NamedTuple):
     """layers: {1-based layer, or PROJECTED or LAYER_INPUT: (B, T, D)}; padding_mask: (B, T) bool, True where padded; x:
     (B, T, D), the output of the last layer that was run (behind the final LayerNorm of a pre-LN teacher that was run to
-    its end)."""
+    its end); frames: (B,) valid frames, on the CPU where the lengths of the audio were given."""
 
     layers: Dict[int, Tensor]
     padding_mask: Tensor
     x: Tensor
+    frames: Tensor
 
 
 class Teacher:
@@ -70,19 +72,24 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(
-        self, source: Tensor, padding_mask: Optional[Tensor] = None, layers: bool = True, front: bool = False
+        self,
+        source: Tensor,
+        padding_mask: Optional[Tensor] = None,
+        layers: bool = True,
+        front: bool = False,
+        lengths: Optional[Sequence[int]] = None,
     ) -> TeacherOutput:
         """(B, N) raw audio, (B, N) bool padding mask or None -> the wanted layers and front-end, in its precision;
-        it is run no further than these need."""
+        it is run no further than these need. lengths: the samples of each utterance, where the CPU knows them."""
         keep = [*(self.layers if layers else ()), *((self.front,) if front else ())]
         last = self.last if layers else self.front
-        encoded = self.model.encode(source, padding_mask, keep=keep, last=last)
-        return TeacherOutput(encoded.layers, encoded.padding_mask, encoded.x)
+        encoded = self.model.encode(source, padding_mask, keep=keep, last=last, lengths=lengths)
+        return TeacherOutput(encoded.layers, encoded.padding_mask, encoded.x, encoded.frames)
 
     @torch.no_grad()
-    def clusters(self, output: TeacherOutput, frames: Tensor) -> List[Tensor]:
-        """The output, (B, T) bool -> for each label set (F, C), the cosines of the F frames chosen."""
-        return self.head(output.x[frames].float())
+    def clusters(self, output: TeacherOutput, frames: Chosen) -> List[Tensor]:
+        """The output, F of its frames -> for each label set (F, C) cosines."""
+        return self.head(frames.of(output.x).float())
 
 
 def load_whole(path: str, valid_statistics: bool = True) -> LengthAwareHubert:

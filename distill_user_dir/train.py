@@ -9,20 +9,20 @@
 - Several CPU processes work as GPUs do: `gpus=cpu distributed_training.distributed_world_size=2`, or under torchrun.
 - An error of ours is one line and status 1, or with HYDRA_FULL_ERROR=1 a traceback.
 
-The same command again goes on. What it changes of fairseq is in survival.py.
+The same command again goes on. What it changes of fairseq is in training/.
 """
 
 import sys
 
 from fairseq_cli import hydra_train
 
-from distill_user_dir import survival
+from distill_user_dir.training import processes
 
 
 def main() -> None:
-    hydra_train.pre_main = survival.main
-    hydra_train.distributed_utils.call_main = survival.call_main
-    with survival.one_line_errors():
+    hydra_train.pre_main = processes.main
+    hydra_train.distributed_utils.call_main = processes.call_main
+    with processes.one_line_errors():
         hydra_train.cli_main()
 
 

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from manifests import fbank_stats
 from tests.helpers import distill_overrides, run, train_command, write_corpus, write_hubert, write_labels
 from tests.own_process import in_its_own_process  # noqa: F401  (a fixture)
 
@@ -45,3 +46,11 @@ def distilled(tmp_path_factory, checkpoints, corpus):
     overrides = distill_overrides(checkpoints("tiny"), corpus, folder, **{"optimization.max_update": 2})
     run(train_command("distill", "laptop", overrides), folder)
     return str(folder / "checkpoint_last.pt")
+
+
+@pytest.fixture(scope="session")
+def stats(corpus, tmp_path_factory):
+    """Path of the Fbank statistics of the corpus."""
+    path = str(tmp_path_factory.mktemp("stats") / "fbank.json")
+    assert fbank_stats.main([str(corpus), "train", "--dest", path, "--workers", "1"]) == 0
+    return path

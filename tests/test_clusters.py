@@ -5,6 +5,7 @@ from fairseq import checkpoint_utils
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.clusters import clusters_in
+from distill_user_dir.padding import Chosen
 from distill_user_dir.teacher import Teacher, load_whole
 from tests.helpers import batch, noise
 
@@ -49,7 +50,7 @@ def test_cluster_logits_equal_fairseqs(checkpoints, kind):
     assert [len(s) for s in clusters.symbols] == clusters.head.sizes == [n + 4 for n in options.get("sets", (20,))]
     teacher = Teacher(load_whole(path), [1], path, clusters.head).truncate()
     output = teacher(audio)
-    found = teacher.clusters(output, ~output.padding_mask)
+    found = teacher.clusters(output, Chosen.where(~output.padding_mask, audio.device))
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected):
         assert ours.shape == theirs.shape
@@ -62,12 +63,11 @@ def test_padding_changes_no_posterior(checkpoints):
     teacher = Teacher(load_whole(path), [], path, clusters_in(hubert_in(path)).head)
     audio, source, padded = batch([16000, 9000, 24000])
     output = teacher(source, padded)
-    batched = [
-        one.split((~output.padding_mask).sum(1).tolist()) for one in teacher.clusters(output, ~output.padding_mask)
-    ]
+    valid = Chosen.where(~output.padding_mask, source.device)
+    batched = [one.split((~output.padding_mask).sum(1).tolist()) for one in teacher.clusters(output, valid)]
     for i, utterance in enumerate(audio):
         alone = teacher(utterance.unsqueeze(0))
-        for number, single in enumerate(teacher.clusters(alone, ~alone.padding_mask)):
+        for number, single in enumerate(teacher.clusters(alone, Chosen.where(~alone.padding_mask, source.device))):
             assert float((batched[number][i] - single).abs().max()) < 1e-5
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from distill_user_dir.checkpoints.loading import load
-from manifests import fbank_stats
 from tests.helpers import distill_overrides, finetune_overrides, run, train_command
 
 UPDATES = 4
@@ -41,13 +40,6 @@ def fine_tuning(checkpoints, corpus, distilled, stats):
     more.update({"model.mask_prob": 0.0, "model.mask_channel_prob": 0.0, "model.freeze_finetune_updates": 0})
     more.update({"model.final_dropout": 0.0, "dataset.max_tokens": 100000})
     return "finetune", lambda folder: finetune_overrides(distilled, corpus, folder, **{**NO_DROPOUT, **more})
-
-
-@pytest.fixture(scope="module")
-def stats(corpus, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("stats") / "fbank.json")
-    assert fbank_stats.main([str(corpus), "train", "--dest", path, "--workers", "1"]) == 0
-    return path
 
 
 def validations(log):

@@ -5,8 +5,7 @@ import torch
 
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.stages import FRONTEND
-from distill_user_dir.survival import free_port
-from manifests import fbank_stats
+from distill_user_dir.training.processes import free_port
 from tests.helpers import distill_overrides, kill_at, run, start, train_command
 
 STAGED = {
@@ -24,13 +23,6 @@ STAGED = {
     "model.spec_time_width": 20,
 }
 BOUNDARY = "update 5: stage 2 of the front-end distillation, the whole student learns"
-
-
-@pytest.fixture(scope="module")
-def stats(corpus, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("stats") / "fbank.json")
-    assert fbank_stats.main([str(corpus), "train", "--dest", path, "--workers", "1"]) == 0
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import fairseq
 import pytest
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
@@ -156,6 +157,18 @@ def test_decoding(name, units):
     assert cfg["dataset"]["gen_subset"] == task["data"] == "???"
     assert cfg["dataset"]["required_batch_size_multiple"] == 1 and cfg["common"]["user_dir"] is None
     assert cfg["dataset"]["required_batch_size_multiple"] == 1
+
+
+def test_the_kmeans_loss_is_huberts_own():
+    """Its masks, dropouts and weights, as fairseq's recipe of HuBERT Base has them."""
+    path = Path(fairseq.__file__).parent / "examples/hubert/config/pretrain/hubert_base_librispeech.yaml"
+    theirs, ours = OmegaConf.load(str(path)), recipe("distill", "librispeech_960h", "loss=kmeans", "data=km50")
+    for name in ("mask_prob", "dropout", "attention_dropout", "activation_dropout", "dropout_input"):
+        assert ours.model[name] == theirs.model[name], name
+    assert ours.model.encoder_layerdrop == theirs.model.encoder_layerdrop
+    assert ours.model.feature_grad_mult == theirs.model.feature_grad_mult
+    assert [ours.criterion.feature_penalty] == list(theirs.criterion.loss_weights)
+    assert ours.criterion.discriminative_frames == "masked" and theirs.criterion.pred_nomask_weight == 0
 
 
 def settings(path):

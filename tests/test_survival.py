@@ -11,8 +11,8 @@ import subprocess
 import pytest
 import torch
 
-from distill_user_dir import survival
-from distill_user_dir.checkpoints.loading import CheckpointError, load
+from distill_user_dir.checkpoints.loading import CheckpointError, damage, load
+from distill_user_dir.training.resuming import use_newest_whole
 from tests.helpers import distill_overrides, environment, kill_at, run, start, train_command, write_hubert
 
 OPTIONS = {
@@ -115,25 +115,25 @@ def updates(path):
 def test_killed_between_a_checkpoint_and_its_copy(tmp_path, caplog):
     write_checkpoints(tmp_path, {"checkpoint_1_8.pt": 8, "checkpoint_last.pt": 4, "checkpoint_best.pt": 4})
     with caplog.at_level(logging.WARNING):
-        survival.use_newest_whole(str(tmp_path))
+        use_newest_whole(str(tmp_path))
     assert updates(tmp_path / "checkpoint_last.pt") == 8 and "checkpoint_1_8.pt" in caplog.text
 
 
 def test_bits_that_were_changed_are_found(tmp_path):
     write_checkpoints(tmp_path, {"checkpoint_last.pt": 4})
-    assert survival.damage(str(tmp_path / "checkpoint_last.pt")) == ""
-    survival.use_newest_whole(str(tmp_path))
+    assert damage(str(tmp_path / "checkpoint_last.pt")) == ""
+    use_newest_whole(str(tmp_path))
     content = bytearray((tmp_path / "checkpoint_last.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "checkpoint_last.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match="checkpoint_last.pt: .* is damaged; no other checkpoint"):
-        survival.use_newest_whole(str(tmp_path))
+        use_newest_whole(str(tmp_path))
 
 
 def test_an_empty_folder_is_a_beginning(tmp_path):
-    survival.use_newest_whole(str(tmp_path))
+    use_newest_whole(str(tmp_path))
     write_checkpoints(tmp_path, {"checkpoint_best.pt": 4})  # of another run, put there to be started from
-    survival.use_newest_whole(str(tmp_path))
+    use_newest_whole(str(tmp_path))
     assert not (tmp_path / "checkpoint_last.pt").exists()
 
 

@@ -4,18 +4,21 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+import torch
 from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
+from omegaconf import II
 from torch import Tensor
 
 from distill_user_dir.frame_labels import align, labelled_frames
 from distill_user_dir.losses.discriminative import TARGETS, agreement, hard_loss, soft_loss
+from distill_user_dir.losses.features import feature_penalty
 from distill_user_dir.losses.frontend import frontend_loss
 from distill_user_dir.losses.regression import DISTANCES, regression
 from distill_user_dir.modules.hubert import LAYER_INPUT, PROJECTED
-from distill_user_dir.padding import padding_mask
+from distill_user_dir.stages import check_stages
 
 UNJUDGED = "unjudged"  # logged by validations of the first stage, which are not compared with those of the second
 COUNTED = ("discriminative", "agreement")  # means over the frames that the discriminative loss counts
@@ -74,6 +77,14 @@ class DistillationCriterionConfig(FairseqDataclass):
     frontend_weight: float = field(
         default=0.0, metadata={"help": "weight of the front-end's loss in the second stage (Wang et al.: 0)"}
     )
+    feature_penalty: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight of the mean square of the CNN's output (HuBERT: 10 in pre-training); an Fbank has no CNN "
+            "and pays nothing"
+        },
+    )
+    max_update: int = II("optimization.max_update")
 
 
 @register_criterion("distillation", dataclass=DistillationCriterionConfig)
@@ -90,6 +101,7 @@ class DistillationCriterion(FairseqCriterion):
         for name in ("student_temperature", "teacher_temperature"):
             if not getattr(cfg, name) > 0:
                 raise ValueError(f"criterion.{name}={getattr(cfg, name):g}: a temperature is more than 0 (HuBERT: 0.1)")
+        check_stages(cfg)
         self.cfg = cfg
         self.labelled = cfg.discriminative_weight > 0 and str(cfg.discriminative_target) == "kmeans"
         self.validates_masked = cfg.discriminative_weight > 0 and str(cfg.discriminative_frames) != "all"
@@ -100,15 +112,15 @@ class DistillationCriterion(FairseqCriterion):
         net_input, first_stage = sample["net_input"], model.in_frontend_stage
         label_counts = None
         if self.labelled and not first_stage:
-            label_counts = self.label_counts(sample).to(net_input["source"].device)
+            label_counts = self.label_counts(sample)
         layers, front = self.needs_teacher and not first_stage, model.predicts_front
         # the teacher first: what it needs on its way is then free before the student's activations are there
         teacher = self.run_teacher(model, net_input, layers, front) if layers or front else None
         with self.masks(model, sample) as mask:
             predicted = model(**net_input, mask=mask, label_counts=label_counts)
         if teacher is not None:
-            check_frames(predicted.padding_mask, kept(teacher.padding_mask, label_counts, model))
-        loss, log = 0.0, {"nsentences": net_input["source"].size(0), "ntokens": int((~predicted.padding_mask).sum())}
+            check_frames(predicted.frames, kept(teacher.frames, label_counts, model))
+        loss, log = 0.0, {"nsentences": net_input["source"].size(0), "ntokens": predicted.valid.count}
         if front:
             loss = loss + (1.0 if first_stage else self.cfg.frontend_weight) * self.frontend(predicted, teacher, log)
         if first_stage:
@@ -123,7 +135,7 @@ class DistillationCriterion(FairseqCriterion):
         self, model: Any, sample: Dict[str, Any], predicted: Any, teacher: Any, log: Dict[str, Any]
     ) -> Tensor:
         """The weighted sum of the losses behind the front-end's."""
-        counted = int(predicted.counted.sum())
+        counted = predicted.counted.count
         log.update(counted=counted, sample_size=log["ntokens"] if self.cfg.regression_weight > 0 else counted)
         loss = 0.0
         if self.cfg.regression_weight > 0:
@@ -131,16 +143,19 @@ class DistillationCriterion(FairseqCriterion):
         if self.cfg.discriminative_weight > 0:
             targets = self.targets(model, sample, predicted, teacher)
             loss = loss + self.cfg.discriminative_weight * self.discriminative(predicted, targets, log)
+        if predicted.features is not None:  # the mean over the batch, as often as its frames count
+            log["penalty"] = feature_penalty(predicted.valid.of(predicted.features))
+            loss = loss + self.cfg.feature_penalty * log["penalty"] * (log["sample_size"] / log["ntokens"])
+            log["penalty"] = log["penalty"].detach()
         return loss
 
     @staticmethod
     def label_counts(sample: Dict[str, Any]) -> Tensor:
-        """(B,) the labels of each utterance in this batch: the fewest of its label sets, as fairseq has it."""
-        counts = sample["target_lengths_list"]
-        least = counts[0]
-        for other in counts[1:]:
-            least = least.minimum(other)
-        return least
+        """(B,) the labels of each utterance in this batch: the fewest of its label sets, as fairseq has it; on the CPU
+        where the data set tells."""
+        if "label_counts" in sample:
+            return torch.tensor(sample["label_counts"])
+        return torch.stack(list(sample["target_lengths_list"])).amin(0)
 
     @contextlib.contextmanager
     def masks(self, model: Any, sample: Dict[str, Any]) -> Iterator[bool]:
@@ -167,19 +182,21 @@ class DistillationCriterion(FairseqCriterion):
     def frontend(self, predicted: Any, teacher: Any, log: Dict[str, Any]) -> Tensor:
         """Summed over the valid frames."""
         target = teacher.layers[FRONTS[str(self.cfg.frontend_target)]]
-        loss = frontend_loss(predicted.front, target, ~predicted.padding_mask, str(self.cfg.frontend_distance))
+        front, target = predicted.valid.of(predicted.front), predicted.valid.of(target)
+        loss = frontend_loss(front, target, str(self.cfg.frontend_distance))
         log["frontend"] = loss.detach()
         return loss
 
     def regression(self, predicted: Any, teacher: Any, log: Dict[str, Any]) -> Tensor:
         """Mean over the predicted layers, summed over the valid frames."""
-        valid = ~predicted.padding_mask
+        valid = predicted.valid
         total, parts = 0.0, {"distance": 0.0, "cosine": 0.0}
         for number, (target, layer) in enumerate(zip(predicted.targets, predicted.layers), 1):
             features = teacher.layers[target]
             if target not in predicted.targets[number:]:
                 del teacher.layers[target]
-            sums = regression(layer, features, valid, str(self.cfg.regression_distance), self.cfg.cosine_weight)
+            layer, features = valid.of(layer), valid.of(features)
+            sums = regression(layer, features, str(self.cfg.regression_distance), self.cfg.cosine_weight)
             total = total + sums["loss"] / len(predicted.targets)
             log[f"layer_{target}"] = sums["loss"].detach()
             parts = {part: value + sums[part] / len(predicted.targets) for part, value in parts.items()}
@@ -189,8 +206,8 @@ class DistillationCriterion(FairseqCriterion):
     def targets(self, model: Any, sample: Dict[str, Any], predicted: Any, teacher: Any) -> List[Tensor]:
         """For each label set: (F, C) cosines of the teacher, or (F,) long clusters; F counted frames."""
         if self.labelled:
-            size = predicted.counted.size(1)
-            return [align(labels, size, model.feat2tar_ratio)[predicted.counted] for labels in sample["target_list"]]
+            aligned = (align(labels, predicted.size, model.feat2tar_ratio) for labels in sample["target_list"])
+            return [predicted.counted.of(labels) for labels in aligned]
         cosines = self.task.teacher.clusters(teacher, predicted.counted)
         soft = str(self.cfg.discriminative_target) == "soft"
         return cosines if soft else [one.argmax(-1) for one in cosines]
@@ -226,10 +243,11 @@ class DistillationCriterion(FairseqCriterion):
         if total(UNJUDGED) > 0:
             names.remove("loss")
             metrics.log_scalar("loss", None, 0)  # None: fairseq neither picks a checkpoint by it nor stops for it
-        for name in sorted(names - set(histograms)):
-            size = total("sample_size" if name == "loss" else "counted" if name in COUNTED else "ntokens")
-            value = float(total(name)) / max(float(size), 1.0)
-            metrics.log_scalar(name, value, float(size), round=4, priority=0 if name == "loss" else 10)
+        scalars = sorted(names - set(histograms))
+        sums = read({name: total(name) for name in (*scalars, "sample_size", "counted", "ntokens")})
+        for name in scalars:
+            size = sums["sample_size" if name == "loss" else "counted" if name in COUNTED else "ntokens"]
+            metrics.log_scalar(name, sums[name] / max(size, 1.0), size, round=4, priority=0 if name == "loss" else 10)
         for name in histograms:
             metrics.log_scalar_sum(name, total(name))
         if histograms:
@@ -240,20 +258,27 @@ class DistillationCriterion(FairseqCriterion):
         return True
 
 
+def read(values: Dict[str, Any]) -> Dict[str, float]:
+    """Numbers and tensors of one number each -> numbers, by one transfer from the device."""
+    tensors = {name: value.double() for name, value in values.items() if isinstance(value, Tensor)}
+    numbers = torch.stack(list(tensors.values())).tolist() if tensors else []
+    return {**values, **dict(zip(tensors, numbers))}
+
+
 def commonest(histograms: List[Tensor]) -> float:
     """(C,) counts for each label set -> the share of the commonest cluster, averaged over the sets."""
     return round(sum(float(h.max()) / max(float(h.sum()), 1.0) for h in histograms) / len(histograms), 4)
 
 
 def kept(teacher: Tensor, label_counts: Optional[Tensor], model: Any) -> Tensor:
-    """(B, T) padding mask of the teacher -> with the frames that fairseq's alignment to frame labels leaves out."""
+    """(B,) frames of the teacher -> without those that fairseq's alignment to frame labels leaves out."""
     if label_counts is None:
         return teacher
-    return padding_mask(labelled_frames((~teacher).sum(1), label_counts, model.feat2tar_ratio), teacher.size(1))
+    return labelled_frames(teacher, label_counts.to(teacher.device), model.feat2tar_ratio)
 
 
 def check_frames(student: Tensor, teacher: Tensor) -> None:
-    """(B, T) padding masks of both must be the same; nothing is ever trimmed to fit."""
-    if student.shape != teacher.shape or bool((student != teacher).any()):
-        ours, theirs = ((~mask).sum(1).tolist() for mask in (student, teacher))
-        raise ValueError(f"frames of the student {ours[:8]} and the teacher {theirs[:8]} differ: CNNs do not align")
+    """(B,) valid frames of both must be the same; nothing is ever trimmed to fit."""
+    if not torch.equal(student, teacher):
+        ours, theirs = student.tolist()[:8], teacher.tolist()[:8]
+        raise ValueError(f"frames of the student {ours} and the teacher {theirs} differ: CNNs do not align")

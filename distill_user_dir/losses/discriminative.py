@@ -30,4 +30,5 @@ def agreement(student: Tensor, clusters: Tensor) -> Tuple[Tensor, Tensor]:
     """(F, C) logits, (F,) long -> the number of frames whose likeliest cluster is the given one, and (C,) long, how
     often each cluster was given: the largest of these is what always saying the commonest cluster would reach."""
     hits = (student.detach().argmax(-1) == clusters).sum()
-    return hits, torch.bincount(clusters, minlength=student.size(-1))
+    counts = torch.zeros(student.size(-1), dtype=torch.long, device=student.device)
+    return hits, counts.scatter_add_(0, clusters, torch.ones_like(clusters))  # a bincount asks the device for its size

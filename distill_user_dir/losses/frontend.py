@@ -5,6 +5,6 @@ from torch import Tensor
 from distill_user_dir.losses.regression import DISTANCES
 
 
-def frontend_loss(student: Tensor, teacher: Tensor, valid: Tensor, distance: str) -> Tensor:
-    """(B, T, D), (B, T, D), (B, T) bool -> the distance averaged over D, summed over the valid frames, in float32."""
-    return DISTANCES[distance](student[valid].float() - teacher[valid].float()).mean(-1).sum()
+def frontend_loss(student: Tensor, teacher: Tensor, distance: str) -> Tensor:
+    """(F, D), (F, D) -> the distance averaged over D, summed over the F valid frames, in float32."""
+    return DISTANCES[distance](student.float() - teacher.float()).mean(-1).sum()

@@ -37,13 +37,11 @@ class _Regression(torch.autograd.Function):
         return gradient * of_loss.to(gradient.dtype), None, None, None
 
 
-def regression(
-    student: Tensor, teacher: Tensor, valid: Tensor, distance: str, cosine_weight: float
-) -> Dict[str, Tensor]:
+def regression(student: Tensor, teacher: Tensor, distance: str, cosine_weight: float) -> Dict[str, Tensor]:
     """One layer's loss: distance averaged over the features + cosine_weight * (-log sigmoid(cosine)), in float32.
 
-    student, teacher: (B, T, D); valid: (B, T) bool. Returns sums over the valid frames: `loss`, `distance` and
-    `cosine` (the plain cosine similarity, for the log). Divide by the number of valid frames for means.
+    student, teacher: (F, D), the valid frames. Returns sums over these: `loss`, `distance` and `cosine` (the plain
+    cosine similarity, for the log). Divide by their number for means.
     """
-    loss, far, cosine = _Regression.apply(student[valid], teacher[valid], distance, cosine_weight)
+    loss, far, cosine = _Regression.apply(student, teacher, distance, cosine_weight)
     return {"loss": loss, "distance": far.detach(), "cosine": cosine.detach()}

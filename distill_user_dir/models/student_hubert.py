@@ -1,7 +1,7 @@
 """The student: a HuBERT of any size with prediction heads."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq.dataclass import ChoiceEnum
@@ -14,7 +14,8 @@ from distill_user_dir.criterions.distillation import DistillationCriterionConfig
 from distill_user_dir.modules.cluster_heads import cluster_head
 from distill_user_dir.modules.fbank_frontend import NORMS, fbank_frontend
 from distill_user_dir.modules.heads import HEADS
-from distill_user_dir.modules.hubert import PROJECTED, Encoded, LengthAwareHubert, plain_config
+from distill_user_dir.modules.hubert import FEATURES, PROJECTED, Encoded, LengthAwareHubert, plain_config
+from distill_user_dir.padding import Chosen, padding_mask
 from distill_user_dir.stages import in_frontend_stage, learns
 
 
@@ -104,28 +105,34 @@ class StudentHubertConfig(HubertConfig):
     frontend_updates: int = II("criterion.frontend_updates")
     frontend_weight: float = II("criterion.frontend_weight")
     frontend_target: str = II("criterion.frontend_target")
+    feature_penalty: float = II("criterion.feature_penalty")
 
 
 def student_config(values: Dict[str, Any]) -> DictConfig:
     """A student's config outside of a recipe: `values` over the defaults of its dataclass and of the criterion's."""
     model = OmegaConf.merge(OmegaConf.structured(StudentHubertConfig), values)
     criterion = OmegaConf.structured(DistillationCriterionConfig)
-    root = OmegaConf.create({"model": model, "criterion": criterion, "task": {"label_rate": -1}})
+    others = {"task": {"label_rate": -1}, "optimization": {"max_update": 0}}
+    root = OmegaConf.create({"model": model, "criterion": criterion, **others})
     return OmegaConf.create(OmegaConf.to_container(root, resolve=True, enum_to_str=True)["model"])
 
 
 class Predictions(NamedTuple):
-    """targets: the teacher layers predicted; layers: the predictions, (B, T, D) each; padding_mask: (B, T) bool;
-    counted: (B, T) bool, the F frames of the discriminative loss; clusters: (F, C) logits for each label set; front:
-    (B, T, D), the prediction of the teacher's front-end, or None. In the first stage of a front-end distillation there
-    is nothing else than `front`."""
+    """targets: the teacher layers predicted; layers: the predictions, (B, T, D) each; frames: (B,) valid frames of each
+    utterance; size: T; valid: all valid frames; counted: those of the discriminative loss; clusters: (counted, C)
+    logits for each label set; front: (B, T, D), the prediction of the teacher's front-end, or None; features:
+    (B, T, C), the CNN's output, or None where nothing is to be paid for it. In the first stage of a front-end
+    distillation there are no layers and clusters."""
 
     targets: List[int]
     layers: List[Tensor]
-    padding_mask: Tensor
-    counted: Optional[Tensor]
+    frames: Tensor
+    size: int
+    valid: Chosen
+    counted: Optional[Chosen]
     clusters: List[Tensor]
     front: Optional[Tensor]
+    features: Optional[Tensor] = None
 
 
 def check_layer_map(cfg: Any) -> None:
@@ -179,6 +186,7 @@ class StudentHubert(LengthAwareHubert):
             self.layer_norm = nn.Identity()
         self.targets, self.heads, self.cluster_head, self.frontend_head = [], None, None, None
         self.frontend_updates, self.frontend_weight = cfg.frontend_updates, cfg.frontend_weight
+        self.pays_for_features = cfg.feature_penalty > 0 and not is_fbank
         self.num_updates = 0
         self.frames = str(cfg.discriminative_frames)
         if cfg.regression_weight > 0:
@@ -207,25 +215,30 @@ class StudentHubert(LengthAwareHubert):
         padding_mask: Optional[Tensor] = None,
         mask: bool = False,
         label_counts: Optional[Tensor] = None,
+        lengths: Optional[Sequence[int]] = None,
         **kwargs: Any,
     ) -> Predictions:
-        """(B, N) raw audio, (B, N) bool padding mask -> the teacher's layers and clusters as the heads see them.
+        """(B, N) raw audio, (B, N) bool padding mask or None -> the teacher's layers and clusters as heads see them.
 
-        label_counts: (B,) frame labels of each utterance, where frames without one are to count as padding.
+        label_counts: (B,) frame labels of each utterance, where frames without one are to count as padding; lengths:
+        the samples of each, where the CPU knows them.
         """
         if self.in_frontend_stage:
-            encoded = self.encode(source, padding_mask, last=PROJECTED)
-            return Predictions([], [], encoded.padding_mask, None, [], self.frontend_head(encoded.x))
+            encoded = self.encode(source, padding_mask, last=PROJECTED, lengths=lengths)
+            front = self.frontend_head(encoded.x)
+            return Predictions([], [], encoded.frames, encoded.x.size(1), self.valid(encoded), None, [], front)
         depth = len(self.encoder.layers)
         keep = [] if self.heads is None else list(range(1, depth + 1))
-        if self.predicts_front:
-            keep.append(PROJECTED)
-        encoded: Encoded = self.encode(source, padding_mask, mask, keep=keep, label_counts=label_counts)
+        keep += [PROJECTED] * self.predicts_front + [FEATURES] * self.pays_for_features
+        encoded = self.encode(source, padding_mask, mask, keep, label_counts=label_counts, lengths=lengths)
         layers = [] if self.heads is None else self.heads([encoded.layers[i + 1] for i in range(depth)])
-        counted = self.counted(encoded)
-        clusters = [] if self.cluster_head is None else self.cluster_head(encoded.x[counted])
+        valid = self.valid(encoded)
+        counted = valid if self.frames == "all" else self.counted(encoded)
+        clusters = [] if self.cluster_head is None else self.cluster_head(counted.of(encoded.x))
         front = self.frontend_head(encoded.layers[PROJECTED]) if self.predicts_front else None
-        return Predictions(self.targets, layers, encoded.padding_mask, counted, clusters, front)
+        features = encoded.layers.get(FEATURES)
+        found = encoded.frames, encoded.x.size(1), valid, counted, clusters, front, features
+        return Predictions(self.targets, layers, *found)
 
     @property
     def in_frontend_stage(self) -> bool:
@@ -250,15 +263,23 @@ class StudentHubert(LengthAwareHubert):
 
     def extract(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
         """(B, N) audio, (B,) samples or None -> (B, T, C) features; an Fbank takes float32 audio in any precision."""
-        return self.feature_extractor(source, lengths) if self.is_fbank else super().extract(source, lengths)
+        return self.feature_extractor.convolve(source, lengths) if self.is_fbank else super().extract(source, lengths)
 
-    def counted(self, encoded: Encoded) -> Tensor:
-        """(B, T) bool: the frames that `discriminative_frames` names, padding never."""
-        valid = ~encoded.padding_mask
-        if self.frames == "all":
-            return valid
+    def frontend(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        """As of a HuBERT; an Fbank's Linear learns where the front-end is frozen, as a CNN's projection does."""
+        features = super().frontend(source, lengths)
+        return self.feature_extractor.proj(features) if self.is_fbank else features
+
+    @staticmethod
+    def valid(encoded: Encoded) -> Chosen:
+        """All frames but padding."""
+        return Chosen.where(~padding_mask(encoded.frames, encoded.x.size(1)), encoded.x.device)
+
+    def counted(self, encoded: Encoded) -> Chosen:
+        """The frames that `discriminative_frames` names, masked or not, padding never."""
+        valid = ~padding_mask(encoded.frames, encoded.x.size(1))
         masked = torch.zeros_like(valid) if encoded.masked is None else encoded.masked
-        return valid & (masked if self.frames == "masked" else ~masked)
+        return Chosen.where(valid & (masked if self.frames == "masked" else ~masked), encoded.x.device)
 
     def remove_pretraining_modules(self) -> None:
         """Leaves what fine-tuning needs: the heads go."""

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 
 def dft(size: int) -> Tensor:
-    """(size, 2 * (size // 2 + 1)) float64: a real signal times this is its spectrum, real parts before imaginary."""
+    """(size, 2 * (size // 2 + 1)) float64: a real signal times this is its spectrum, real parts before imaginary. It is
+    a mean, not a sum: no number is bigger than the signal's, for which half precision has room."""
     turns = torch.arange(size, dtype=torch.float64).outer(torch.arange(size // 2 + 1, dtype=torch.float64)) / size
-    return torch.cat([torch.cos(2 * math.pi * turns), -torch.sin(2 * math.pi * turns)], 1)
+    return torch.cat([torch.cos(2 * math.pi * turns), -torch.sin(2 * math.pi * turns)], 1) / size
 
 
 def inverse_dft(size: int) -> Tensor:
@@ -19,7 +20,7 @@ def inverse_dft(size: int) -> Tensor:
     share[0] = 1.0
     if size % 2 == 0:
         share[-1] = 1.0
-    return dft(size).t() * torch.cat([share, share]).unsqueeze(1) / size
+    return dft(size).t() * torch.cat([share, share]).unsqueeze(1) * size
 
 
 class BlockConvolution(nn.Module):
@@ -38,7 +39,7 @@ class BlockConvolution(nn.Module):
         frequencies = self.block // 2 + 1
         # a Conv1d correlates: its spectrum is that of the kernel turned round, so that block[taps - 1:] is valid
         kernel = conv.weight.detach().double().flip(-1).unflatten(0, (self.groups, -1))
-        spectrum = F.pad(kernel, (0, self.block - taps)) @ dft(self.block).to(kernel.device)
+        spectrum = F.pad(kernel, (0, self.block - taps)) @ dft(self.block).to(kernel.device) * self.block
         real, imaginary = spectrum.split(frequencies, -1)  # (groups, out, in, frequencies)
         weight = torch.cat([real, imaginary], 1).permute(3, 0, 2, 1)  # (frequencies, groups, in, 2 * out)
         self.weight = nn.Parameter(weight.flatten(0, 1).to(conv.weight.dtype), requires_grad=False)

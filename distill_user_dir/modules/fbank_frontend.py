@@ -90,14 +90,17 @@ class FbankFrontend(nn.Module):
 
     def forward(self, source: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(B, N) audio, (B,) samples or None where nothing is padded -> (B, T, dim)."""
+        return self.proj(self.convolve(source, lengths))
+
+    def convolve(self, source: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """As `forward`, without the Linear, which is to a Fbank what `post_extract_proj` is to a CNN."""
         x = self.fbank(source)
         ragged = lengths is not None
         frames = torch.full((x.size(0),), x.size(1), device=x.device) if not ragged else self.fbank.num_frames(lengths)
         x = self.augment(self.norm(x, frames), frames)
         if ragged:  # what lies behind an utterance is what lies behind one alone: the convolution's zeros
             x = x.masked_fill(padding_mask(frames, x.size(1)).unsqueeze(2), 0)
-        x = F.glu(self.conv(x.to(self.proj.weight.dtype).transpose(1, 2)), 1)
-        return self.proj(x.transpose(1, 2))
+        return F.glu(self.conv(x.to(self.proj.weight.dtype).transpose(1, 2)), 1).transpose(1, 2)
 
 
 def fbank_frontend(cfg: Any, sample_rate: int) -> FbankFrontend:

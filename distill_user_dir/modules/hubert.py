@@ -1,7 +1,7 @@
 """fairseq's HuBERT, told the lengths of its input: same parameters, same names, and padding changes nothing."""
 
 import contextlib
-from typing import Any, Collection, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from fairseq.models.hubert.hubert import HubertModel
@@ -17,26 +17,28 @@ from distill_user_dir.modules.encoder_layer import encoder_layer
 from distill_user_dir.modules.span_mask import span_mask
 from distill_user_dir.padding import lengths_of, normalise_audio, padding_mask
 
-PROJECTED, LAYER_INPUT = -1, 0  # what comes before layer 1
+FEATURES, PROJECTED, LAYER_INPUT = -2, -1, 0  # what comes before layer 1
 
 
 class Encoded(NamedTuple):
     """x: (B, T, D), the output; layers: {1-based layer, or one of the above: (B, T, D)}; padding_mask: (B, T) bool,
-    True = padded; masked: (B, T) bool, the frames that were masked, or None."""
+    True = padded; frames: (B,) valid frames; masked: (B, T) bool, the frames that were masked, or None. The last two
+    are on the CPU where the lengths of the audio were given."""
 
     x: Tensor
     layers: Dict[int, Tensor]
-    padding_mask: Tensor
+    padding_mask: Optional[Tensor]
+    frames: Optional[Tensor] = None
     masked: Optional[Tensor] = None
 
 
 class Projected(NamedTuple):
-    """x: (B, T, D), the front-end's features at the Transformer's width; padding_mask: (B, T) bool; ragged: whether
-    the batch has any padding."""
+    """x: (B, T, D), the front-end's features at the Transformer's width; features: (B, T, C), what it was projected
+    from, before the LayerNorm; frames: (B,) valid frames."""
 
     x: Tensor
-    padding_mask: Tensor
-    ragged: bool
+    features: Tensor
+    frames: Tensor
 
 
 def plain_config(cfg: Any) -> Any:
@@ -99,37 +101,38 @@ class LengthAwareHubert(HubertModel):
 
     def frontend(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
         """(B, N) audio as the data set gives it, (B,) samples or None where nothing is padded -> (B, T, C) features,
-        normalised."""
+        before their LayerNorm."""
         if self.normalize:
-            source = normalise_audio(source.float(), lengths_of(source, None) if lengths is None else lengths)
+            source = normalise_audio(source.float(), lengths)
         with torch.no_grad() if self.feature_grad_mult <= 0 else contextlib.ExitStack():
             features = self.extract(source, lengths)
         if self.training and self.feature_grad_mult not in (0.0, 1.0):
             features = GradMultiply.apply(features, self.feature_grad_mult)
-        return self.layer_norm(features)
+        return features
 
-    def project(self, source: Tensor, audio_padding: Optional[Tensor] = None) -> "Projected":
-        """(B, N) raw audio, (B, N) bool padding mask or None -> what the positional convolution gets to see."""
-        lengths = lengths_of(source, audio_padding)
-        ragged = audio_padding is not None and (torch.compiler.is_compiling() or bool(audio_padding.any()))
-        x = self.frontend(source, lengths if ragged else None)
+    def project(
+        self, source: Tensor, audio_padding: Optional[Tensor] = None, lengths: Optional[Tensor] = None
+    ) -> Projected:
+        """(B, N) raw audio, (B, N) bool padding mask or None where nothing is padded, (B,) samples where they are known
+        already -> what the Transformer sees of it."""
+        lengths = lengths_of(source, audio_padding) if lengths is None else lengths
+        features = self.frontend(source, None if audio_padding is None else lengths.to(source.device))
+        x = self.layer_norm(features)
         if self.post_extract_proj is not None:
             x = self.post_extract_proj(x)
-        return Projected(x, padding_mask(self.num_frames(lengths), x.size(1)), ragged)
+        return Projected(x, features, self.num_frames(lengths))
 
-    def apply_mask(
-        self, x: Tensor, padded: Optional[Tensor], target_list: Any = None
-    ) -> Tuple[Tensor, Optional[Tensor]]:
-        """(B, T, D), (B, T) bool or None -> x with masked spans (time, then channels), and the (B, T) time mask."""
+    def apply_mask(self, x: Tensor, frames: Tensor, target_list: Any = None) -> Tuple[Tensor, Optional[Tensor]]:
+        """(B, T, D), (B,) valid frames -> x with masked spans (time, then channels), and the (B, T) time mask, which is
+        where the frames are."""
         size, dim = x.shape[1:]
         masked = None
         if self.mask_prob > 0:
-            lengths = lengths_of(x, padded)
-            masked = span_mask(lengths, size, self.mask_prob, self.mask_length, min_spans=2)
-            x = torch.where(masked.unsqueeze(-1), self.mask_emb.to(x.dtype), x)
+            masked = span_mask(frames, size, self.mask_prob, self.mask_length, min_spans=2)
+            x = torch.where(masked.to(x.device).unsqueeze(-1), self.mask_emb.to(x.dtype), x)
         if self.mask_channel_prob > 0:
-            channels = torch.full((x.size(0),), dim, dtype=torch.long, device=x.device)
-            dropped = span_mask(channels, dim, self.mask_channel_prob, self.mask_channel_length)
+            channels = torch.full_like(frames, dim)
+            dropped = span_mask(channels, dim, self.mask_channel_prob, self.mask_channel_length).to(x.device)
             x = x.masked_fill(dropped.unsqueeze(1), 0)
         return x, masked
 
@@ -168,27 +171,32 @@ class LengthAwareHubert(HubertModel):
         keep: Collection[int] = (),
         last: Optional[int] = None,
         label_counts: Optional[Tensor] = None,
+        lengths: Optional[Sequence[int]] = None,
     ) -> Encoded:
-        """(B, N) raw audio, (B, N) bool padding mask or None -> Encoded.
+        """(B, N) raw audio, (B, N) bool padding mask or None where nothing is padded -> Encoded.
 
         keep: the layers whose outputs are wanted, 1-based, as they leave the layer (a pre-LN model's final LayerNorm
-        is in `x` alone, and only where the last layer was run), LAYER_INPUT for the input of layer 1 and PROJECTED for
-        the features before masks and positional convolution; last: the last of these that is computed, by default all;
-        label_counts: (B,) frame labels of each utterance, where frames without a label are to count as padding.
+        is in `x` alone, and only where the last layer was run), LAYER_INPUT for the input of layer 1, PROJECTED for
+        the features before masks and positional convolution and FEATURES for these before LayerNorm and projection;
+        last: the last of these that is computed, by default all; label_counts: (B,) frame labels of each utterance,
+        where frames without a label are to count as padding; lengths: samples of each utterance, as the mask has them,
+        where the CPU knows them: nothing then waits for the device.
         """
-        x, padded, ragged = self.project(source, audio_padding)
+        samples = lengths_of(source, audio_padding, lengths)
+        x, features, frames = self.project(source, audio_padding, samples)
         if label_counts is not None:
-            frames = labelled_frames(lengths_of(x, padded), label_counts, self.feat2tar_ratio)
-            padded = padding_mask(frames, x.size(1))
-        projected = {PROJECTED: x} if PROJECTED in keep else {}
+            frames = labelled_frames(frames, label_counts.to(frames.device), self.feat2tar_ratio)
+        padded = padding_mask(frames.to(x.device), x.size(1))
+        before = {PROJECTED: x, FEATURES: features}
+        kept = {name: before[name] for name in keep if name in before}
         if last == PROJECTED:
-            return Encoded(x, projected, padded)
-        attended = padded if ragged or label_counts is not None else None
+            return Encoded(x, kept, padded, frames)
+        attended = None if audio_padding is None and label_counts is None else padded
         x = self.dropout_input(x)
-        x, masked = self.apply_mask(x, padded) if mask else (x, None)
+        x, masked = self.apply_mask(x, frames) if mask else (x, None)
         last = len(self.encoder.layers) if last is None else last
         encoded = self.run_layers(self.encoder_input(x, attended), attended, last, keep)
-        return encoded._replace(layers={**projected, **encoded.layers}, padding_mask=padded, masked=masked)
+        return encoded._replace(layers={**kept, **encoded.layers}, padding_mask=padded, frames=frames, masked=masked)
 
     def forward(
         self, source: Tensor, padding_mask: Optional[Tensor] = None, mask: bool = False, **kwargs: Any

@@ -12,7 +12,8 @@ from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
 from omegaconf import II, OmegaConf, open_dict
 
-from distill_user_dir.bad_data import BadFiles, not_finite
+from distill_user_dir import compat
+from distill_user_dir.bad_data import BadFiles, LossWatch, without_fillers
 from distill_user_dir.checkpoints.building import build_hubert
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.clusters import Clusters, clusters_in
@@ -58,11 +59,15 @@ class HubertDistillationConfig(HubertPretrainingConfig):
         },
     )
     persistent_workers: bool = field(
-        default=False,
-        metadata={"help": "keep data workers over epochs; they would go on with the crops of the first epoch"},
+        default=True,
+        metadata={
+            "help": "keep the data workers of the training split over epochs, which may be as short as an update"
+        },
     )
-    reuse_dataloader: bool = field(
-        default=False, metadata={"help": "as persistent_workers, which fairseq 0.12.2 always sets where this is true"}
+    reuse_dataloader: bool = field(default=True, metadata={"help": "has to be as persistent_workers"})
+    frontend_updates: int = field(
+        default=0,
+        metadata={"help": "what frontend=fbank gives to criterion.frontend_updates: a recipe's, of its length"},
     )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
@@ -85,6 +90,8 @@ class HubertDistillationTask(HubertPretrainingTask):
         self.teacher: Optional[Teacher] = None
         self.stage: Optional[int] = None  # of the last update of this process
         self.bad_files = BadFiles(cfg.max_bad_share, self.datasets)
+        self.losses = LossWatch(cfg.save_dir)
+        self.iterator: Any = None  # over the training split, in the latest epoch
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
         if cfg._name == "student_hubert" and not from_checkpoint:
@@ -163,16 +170,28 @@ class HubertDistillationTask(HubertPretrainingTask):
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> Any:
         """fairseq's, in the stage of this update."""
+        self.losses.check()
         if isinstance(criterion, DistillationCriterion):
             self.enter_stage(model, criterion.cfg.frontend_updates, optimizer, update_num)
-        loss, size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        if not bool(torch.isfinite(loss)):
-            raise not_finite(loss, sample, self.datasets[self.cfg.train_subset], self.cfg.save_dir, update_num)
-        return loss, size, self.bad_files.note(log)
+        nothing = ignore_grad or sample.get("filler", False)
+        loss, size, log = super().train_step(sample, model, criterion, optimizer, update_num, nothing)
+        self.losses.watch(loss, sample["id"], update_num, self.datasets.get(self.cfg.train_subset))
+        return (loss, *without_fillers(sample, size, self.bad_files.note(log)))
 
     def valid_step(self, sample: Any, model: Any, criterion: Any) -> Any:
         loss, size, log = super().valid_step(sample, model, criterion)
-        return loss, size, self.bad_files.note(log)
+        return (loss, *without_fillers(sample, size, self.bad_files.note(log)))
+
+    def get_batch_iterator(self, dataset: Any, *arguments: Any, **options: Any) -> Any:
+        """fairseq's. It begins anew with each epoch; the data workers of the training split go on."""
+        iterator = super().get_batch_iterator(dataset, *arguments, **options)
+        if dataset is not self.datasets.get(self.cfg.train_subset):
+            iterator.reuse_dataloader = iterator.persistent_workers = False
+        else:
+            if self.iterator is not None and self.cfg.persistent_workers:
+                compat.keep_workers(self.iterator, iterator)
+            self.iterator = iterator
+        return iterator
 
     def enter_stage(self, model: Any, frontend_updates: int, optimizer: Any, update_num: int) -> None:
         """What learns follows from the update's number alone, so that a resumed run does as it would have done."""

@@ -75,6 +75,28 @@ def test_kmeans_on_the_codebook_is_fairseqs_hubert_criterion(size, samples, rate
     assert float(log["discriminative"]) == pytest.approx(float(ours))
 
 
+def test_the_penalty_on_features_is_hubert_criterions():
+    """Padded, by hand: of the valid frames, where fairseq has those of the padding too."""
+    hubert, student = pair("tiny", 50, "masked", (20,))
+    source = batch([16000] * 3)[1]
+    targets = [torch.randint(4, 24, (3, 49), generator=torch.Generator().manual_seed(0))]
+    sample = {"id": torch.arange(3), "net_input": {"source": source, "padding_mask": None}}
+    sample.update(target_list=targets, target_lengths_list=[torch.full((3,), 49)])
+    theirs, size, _ = HubertCriterion(SimpleNamespace(), 1.0, 0.0, [10])(
+        hubert, dict(sample, net_input={"source": source, "padding_mask": torch.zeros_like(source, dtype=torch.bool)})
+    )
+    cfg = DistillationCriterionConfig(regression_weight=0.0, discriminative_weight=1.0, discriminative_target="kmeans")
+    cfg.discriminative_frames, cfg.feature_penalty = "masked", 10.0
+    criterion = DistillationCriterion(cfg, SimpleNamespace(teacher=None, cfg=SimpleNamespace(seed=1)))
+    without, _, _ = criterion(student, sample)
+    student.pays_for_features = True
+    ours, our_size, log = criterion(student, sample)
+    assert our_size == size and float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    assert float(ours) > float(without)
+    square = student.feature_extractor(source).square().mean()
+    assert float(log["penalty"]) / log["ntokens"] == pytest.approx(float(square), rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
     folder = write_corpus(tmp_path_factory.mktemp("labelled"), {"train": [9000, 16000, 30000], "valid": [9000]})

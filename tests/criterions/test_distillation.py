@@ -144,9 +144,9 @@ def test_checkpoint_of_a_training_holds_no_teacher(distilled, checkpoints):
 
 def test_frames_that_differ_are_an_error():
     with pytest.raises(ValueError, match=r"student \[3, 2\] .* teacher \[3, 3\]"):
-        check_frames(torch.tensor([[False] * 3, [False, False, True]]), torch.zeros(2, 3, dtype=torch.bool))
+        check_frames(torch.tensor([3, 2]), torch.tensor([3, 3]))
     with pytest.raises(ValueError, match=r"student \[4\] .* teacher \[3\]"):
-        check_frames(torch.zeros(1, 4, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.bool))
+        check_frames(torch.tensor([4]), torch.tensor([3]))
 
 
 def test_masks_are_the_students_alone(checkpoints):

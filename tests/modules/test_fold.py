@@ -21,6 +21,17 @@ def test_block_convolution_equals_torchs(size, channels, groups, taps):
     assert float((BlockConvolution(conv)(x) - expected).abs().max()) < 1e-5
 
 
+@torch.no_grad()
+def test_block_convolution_has_the_room_of_torchs_in_half_precision():
+    """A sum over the 256 samples of a block would overflow where no number of the convolution itself is large."""
+    torch.manual_seed(0)
+    conv = nn.Conv1d(32, 32, 128, padding=64, groups=2)
+    x = torch.full((1, 32, 300), 1000.0) + torch.randn(1, 32, 300)
+    expected = conv(x)
+    found = BlockConvolution(conv).half()(x.half()).float()
+    assert float((found - expected).abs().max()) < 2e-3 * float(expected.abs().max())
+
+
 @pytest.mark.parametrize("size", ["tiny", "tiny_large"])
 @torch.no_grad()
 def test_a_folded_model_is_the_same_function(checkpoints, size):

@@ -1,0 +1,87 @@
+"""SIGTERM, by which a scheduler takes a machine away: a checkpoint of the last update, and status 143."""
+
+import logging
+import os
+import signal
+import sys
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.trainer import Trainer
+from fairseq_cli import train
+
+logger = logging.getLogger(__name__)
+
+PREEMPTED = 128 + signal.SIGTERM  # what a shell, and so a scheduler, sees of a process that SIGTERM ended
+PATIENCE = 300  # seconds in which a worker that was told has to reach the end of an update, with all others
+fairseqs_aggregate, fairseqs_valid_step = Trainer._aggregate_logging_outputs, Trainer.valid_step
+fairseqs_validate_and_save = train.validate_and_save
+
+
+class Preemption:
+    """told: whether SIGTERM has come to this worker; agreed: whether it has to any, as all of them know since the last
+    update or batch of a validation; saving: how the run is saved where it is."""
+
+    def __init__(self) -> None:
+        self.workers, self.told, self.agreed = 1, False, False
+        self.saving: Optional[Callable[[], Any]] = None
+
+    def watch(self, workers: int) -> None:
+        """From here on, SIGTERM is taken note of."""
+        self.workers = workers
+        signal.signal(signal.SIGTERM, self.take_note)
+
+    def take_note(self, *_: Any) -> None:
+        """A worker whose others are gone would wait for them for ever: SIGALRM then ends it."""
+        self.told = True
+        if self.workers > 1:
+            signal.alarm(PATIENCE)
+
+    def leave_if_told(self, trainer: Trainer) -> None:
+        """All workers leave at the same place, once the first one has written the checkpoint."""
+        told = self.agreed if self.workers > 1 else self.told
+        if not told or self.saving is None:
+            return
+        signal.alarm(0)
+        self.saving()
+        logger.info(f"SIGTERM: saved at update {trainer.get_num_updates()}; the same command goes on from there")
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        sys.exit(PREEMPTED)
+
+
+preemption = Preemption()
+
+
+def aggregate(
+    trainer: Trainer, logging_outputs: List[Dict[str, Any]], *sums: Any, ignore: bool = False
+) -> Tuple[List[Dict[str, Any]], List[Any]]:
+    """fairseq's sums over all workers, behind each update and each batch of a validation. SIGTERM is one more of them:
+    a call of its own could meet another one's in another order."""
+    outputs, found = fairseqs_aggregate(trainer, logging_outputs, *sums, float(preemption.told), ignore=ignore)
+    preemption.agreed = bool(found[-1] > 0)
+    return outputs, found[:-1]
+
+
+def validate_and_save(
+    cfg: Any, trainer: Trainer, task: Any, epoch_itr: Any, valid_subsets: List[str], end_of_epoch: bool
+) -> Tuple[List[Optional[float]], bool]:
+    """fairseq's, called behind every update; a run that has come to its end just ends."""
+    finished = trainer.get_num_updates() >= (cfg.optimization.max_update or float("inf"))
+    preemption.saving = lambda: checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
+    if finished:
+        preemption.saving = None
+    preemption.leave_if_told(trainer)
+    return fairseqs_validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
+
+
+def valid_step(trainer: Trainer, sample: Any, raise_oom: bool = False) -> Any:
+    """fairseq's; a validation may take longer than a scheduler waits."""
+    preemption.leave_if_told(trainer)
+    return fairseqs_valid_step(trainer, sample, raise_oom)
+
+
+def outlive_sigterm(ending: Any, worker: int) -> None:
+    """A data worker heeds SIGTERM, by which multiprocessing ends it, only where the training is `ending`."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.is_set() else None)

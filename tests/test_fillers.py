@@ -1,0 +1,81 @@
+"""An update's gradients do not depend on the number of workers, also where the batches do not divide by them."""
+
+import math
+
+import pytest
+import torch
+from fairseq import tasks
+from fairseq.data.iterators import GroupedIterator
+from fairseq.distributed import utils as distributed_utils
+from fairseq.trainer import Trainer
+
+from distill_user_dir.training.processes import free_port
+from tests.helpers import distill_overrides, finetune_overrides, listed, recipe, write_corpus
+
+MOST = 7  # batches, of two utterances each
+STILL = {
+    "model.dropout": 0.0,
+    "model.attention_dropout": 0.0,
+    "model.activation_dropout": 0.0,
+    "model.mask_prob": 0.0,
+    "optimization.clip_norm": 0.0,
+    "dataset.num_workers": 0,
+    "dataset.batch_size": 2,
+}
+
+
+def gradients(cfg, workers):
+    """Of one update on all batches of the training split, by fairseq's Trainer."""
+    torch.manual_seed(1)
+    task = tasks.setup_task(cfg.task)
+    model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
+    trainer = Trainer(cfg, task, model, criterion)
+    epoch = trainer.get_train_iterator(epoch=1, load_dataset=True).next_epoch_itr(shuffle=False)
+    log = trainer.train_step(next(GroupedIterator(epoch, math.ceil(MOST / workers))))
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"loss": torch.tensor(log["loss"]), **found}
+
+
+def work(rank, workers, port, cases, folder):
+    torch.set_num_threads(1)
+    found = []
+    for number, (recipes, overrides) in enumerate(cases):
+        cfg = recipe(recipes, "laptop", *listed({**STILL, **overrides}))
+        where = cfg.distributed_training
+        where.distributed_world_size, where.distributed_rank, where.distributed_backend = workers, rank, "gloo"
+        where.distributed_init_method = f"tcp://127.0.0.1:{port}"
+        if workers > 1 and number == 0:
+            distributed_utils.distributed_init(cfg)
+        found.append(gradients(cfg, workers))
+    torch.save(found, f"{folder}/{workers}_{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, checkpoints, distilled):
+    """{workers: the first one's gradients in each case}; a case is a kind of training and a number of batches."""
+    folder = tmp_path_factory.mktemp("fillers")
+    lengths = torch.randint(9000, 24000, (2 * MOST,), generator=torch.Generator().manual_seed(3)).tolist()
+    corpus = write_corpus(folder, {f"train{n}": lengths[: 2 * n] for n in range(1, MOST + 1)})
+    cases = []
+    for batches in range(1, MOST + 1):
+        split = {"dataset.train_subset": f"train{batches}"}
+        options = distill_overrides(checkpoints("tiny"), corpus, folder, **{"loss": "reg_disc", **split, **STILL})
+        cases.append(("distill", options))
+        options = finetune_overrides(distilled, corpus, folder, **{**split, "model.final_dropout": 0.0, **STILL})
+        options.update({"model.mask_channel_prob": 0.0, "model.freeze_finetune_updates": 0})
+        cases.append(("finetune", options))
+    for workers in (1, 2, 3):
+        torch.multiprocessing.spawn(work, (workers, free_port(), cases, str(folder)), nprocs=workers)
+    return {workers: torch.load(f"{folder}/{workers}_0.pt") for workers in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_gradients_are_those_of_one_worker(found, workers):
+    for number, (one, several) in enumerate(zip(found[1], found[workers])):
+        kind, batches = ("distill", "finetune")[number % 2], 1 + number // 2
+        assert len(one) > 20 and not any(several[name].any() for name in several.keys() - one.keys())
+        scale = max(float(value.abs().max()) for name, value in one.items() if name != "loss")
+        worst = max(float((one[name] - several[name]).abs().max()) for name in one if name != "loss")
+        print(f"{kind}, {batches} batches: {workers} workers differ by {worst:.1e} of {scale:.3g}")
+        assert worst < 1e-5 * max(1.0, scale)
+        assert float(several["loss"]) == pytest.approx(float(one["loss"]), abs=2e-3)
