@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 STOCK := .venv-stock
 STOCK_PYTHON ?= python3.8
 
-.PHONY: install demo study test test-stock fuzz lint bench clean
+.PHONY: install demo study test test-stock fuzz lint bench check-gpu clean
 
 install: $(STAMP)
 
@@ -52,6 +52,10 @@ bench: install
 	$(BIN)/python benchmarks/large_manifest.py
 	$(BIN)/python benchmarks/distillation_update.py
 	$(BIN)/python benchmarks/loading.py
+
+# On a machine with a GPU: in the given Python where there is one (CHECK_PYTHON), with nothing installed and no network.
+check-gpu:
+	$(or $(CHECK_PYTHON),$(BIN)/python) benchmarks/check_gpu.py $(CHECK)
 
 clean:
 	rm -rf $(VENV) $(STOCK) out

@@ -19,9 +19,8 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from fairseq.data.dictionary import Dictionary
-from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from omegaconf import OmegaConf
+from random_data import write_teacher
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill_user_dir.criterions.distillation import DistillationCriterion, DistillationCriterionConfig
@@ -31,7 +30,6 @@ from distill_user_dir.models.student_hubert import StudentHubertConfig
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
 
 STRUCTURE = "recipes/distill/student/deep_thin.yaml"
-CLUSTERS = 504
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bf16 operations a second, dense
 KINDS: Dict[str, Dict[str, Any]] = {
     "reg": {},
@@ -48,19 +46,6 @@ class Run(NamedTuple):
     parts: Dict[str, float]
 
 
-def write_teacher(path: str) -> None:
-    """A HuBERT Base with random weights, as fairseq writes it."""
-    model = OmegaConf.merge(OmegaConf.structured(HubertConfig), {"label_rate": 50.0, "final_dim": 256})
-    model = OmegaConf.to_container(model, enum_to_str=True)
-    task = {"_name": "hubert_pretraining", "data": "/", "labels": ["km"], "label_rate": 50.0, "sample_rate": 16000}
-    dictionary = Dictionary()
-    for cluster in range(CLUSTERS - dictionary.nspecial):
-        dictionary.add_symbol(str(cluster))
-    whole = HubertModel(OmegaConf.create(model), OmegaConf.create({**task, "normalize": False}), [dictionary])
-    config = {"model": {**model, "_name": "hubert"}, "task": {**task, "normalize": False}}
-    torch.save({"cfg": config, "model": whole.state_dict(), "task_state": {"dictionaries": [dictionary]}}, path)
-
-
 def configs(kind: str, teacher: str) -> Any:
     """As a recipe has them, with interpolations resolved."""
     with open(STRUCTURE, encoding="utf-8") as file:
@@ -68,6 +53,7 @@ def configs(kind: str, teacher: str) -> Any:
     parts = {
         "common": {"seed": 1},
         "dataset": {"train_subset": "train"},
+        "optimization": {"max_update": 0},
         "checkpoint": {"best_checkpoint_metric": "loss", "save_dir": "/"},
         "task": OmegaConf.merge(
             OmegaConf.structured(HubertDistillationConfig), {"data": "/", "label_rate": 50.0, "teacher_path": teacher}
@@ -91,10 +77,10 @@ def prepare(kind: str, teacher: str, size: str, device: str, bf16: bool) -> Run:
     student = task.build_model(cfg.model).to(device).train()
     criterion = DistillationCriterion(cfg.criterion, task)
     student = student.bfloat16() if bf16 else student
-    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
     seconds, utterances = size.split("x")
     audio = 0.1 * torch.randn(int(utterances), int(16000 * float(seconds)), dtype=torch.double)
-    sample = {"id": torch.arange(len(audio)), "net_input": {"source": audio, "padding_mask": audio > 9}}
+    sample = {"id": torch.arange(len(audio)), "net_input": {"source": audio, "lengths": [audio.size(1)] * len(audio)}}
     number, parts, run_teacher = KINDS[kind].get("update", 1), {}, criterion.run_teacher
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
@@ -121,7 +107,8 @@ def prepare(kind: str, teacher: str, size: str, device: str, bf16: bool) -> Run:
 
 
 def to_device(sample: Dict[str, Any], device: str) -> Dict[str, Any]:
-    return {**sample, "net_input": {name: part.to(device) for name, part in sample["net_input"].items()}}
+    net_input = sample["net_input"]
+    return {**sample, "net_input": {**net_input, "source": net_input["source"].to(device)}}
 
 
 def clock(device: str) -> float:
