@@ -12,6 +12,14 @@ def padding_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) >= lengths.unsqueeze(1)
 
 
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """A small tensor of the CPU's on the device. From ordinary memory the copy would wait until the device has nothing
+    left to do; from pinned memory it takes its turn."""
+    if x.device.type == "cpu" and device.type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
 def lengths_of(source: Tensor, mask: Optional[Tensor], known: Optional[Sequence[int]] = None) -> Tensor:
     """(B, N) audio and its (B, N) bool padding mask, or None where nothing is padded -> (B,) long samples; on the CPU
     where they are `known` there, so that what follows from them need not be read from the device."""
@@ -35,7 +43,7 @@ class Chosen(NamedTuple):
         if bool(mask.all()):
             return cls(None, mask.numel())
         index = mask.flatten().nonzero()[:, 0]
-        return cls(index.to(device), index.size(0))
+        return cls(to_device(index, device), index.size(0))
 
     def of(self, x: Tensor) -> Tensor:
         """(B, T, ...) -> (count, ...)."""

@@ -15,7 +15,7 @@ from distill_user_dir.frame_labels import labelled_frames
 from distill_user_dir.modules.conv_frontend import ConvFrontend
 from distill_user_dir.modules.encoder_layer import encoder_layer
 from distill_user_dir.modules.span_mask import span_mask
-from distill_user_dir.padding import lengths_of, normalise_audio, padding_mask
+from distill_user_dir.padding import lengths_of, normalise_audio, padding_mask, to_device
 
 FEATURES, PROJECTED, LAYER_INPUT = -2, -1, 0  # what comes before layer 1
 
@@ -116,7 +116,7 @@ class LengthAwareHubert(HubertModel):
         """(B, N) raw audio, (B, N) bool padding mask or None where nothing is padded, (B,) samples where they are known
         already -> what the Transformer sees of it."""
         lengths = lengths_of(source, audio_padding) if lengths is None else lengths
-        features = self.frontend(source, None if audio_padding is None else lengths.to(source.device))
+        features = self.frontend(source, None if audio_padding is None else to_device(lengths, source.device))
         x = self.layer_norm(features)
         if self.post_extract_proj is not None:
             x = self.post_extract_proj(x)
@@ -129,11 +129,11 @@ class LengthAwareHubert(HubertModel):
         masked = None
         if self.mask_prob > 0:
             masked = span_mask(frames, size, self.mask_prob, self.mask_length, min_spans=2)
-            x = torch.where(masked.to(x.device).unsqueeze(-1), self.mask_emb.to(x.dtype), x)
+            x = torch.where(to_device(masked, x.device).unsqueeze(-1), self.mask_emb.to(x.dtype), x)
         if self.mask_channel_prob > 0:
             channels = torch.full_like(frames, dim)
-            dropped = span_mask(channels, dim, self.mask_channel_prob, self.mask_channel_length).to(x.device)
-            x = x.masked_fill(dropped.unsqueeze(1), 0)
+            dropped = span_mask(channels, dim, self.mask_channel_prob, self.mask_channel_length)
+            x = x.masked_fill(to_device(dropped, x.device).unsqueeze(1), 0)
         return x, masked
 
     def encoder_input(self, x: Tensor, padded: Optional[Tensor]) -> Tensor:
@@ -185,8 +185,8 @@ class LengthAwareHubert(HubertModel):
         samples = lengths_of(source, audio_padding, lengths)
         x, features, frames = self.project(source, audio_padding, samples)
         if label_counts is not None:
-            frames = labelled_frames(frames, label_counts.to(frames.device), self.feat2tar_ratio)
-        padded = padding_mask(frames.to(x.device), x.size(1))
+            frames = labelled_frames(frames, to_device(label_counts, frames.device), self.feat2tar_ratio)
+        padded = padding_mask(to_device(frames, x.device), x.size(1))
         before = {PROJECTED: x, FEATURES: features}
         kept = {name: before[name] for name in keep if name in before}
         if last == PROJECTED:

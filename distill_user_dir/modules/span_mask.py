@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from distill_user_dir.padding import to_device
+
 
 def span_mask(lengths: Tensor, size: int, prob: float, span: int, min_spans: int = 0) -> Tensor:
     """HuBERT's `static` masks (wav2vec 2.0, section 3.1; spans may overlap): (B,) lengths -> (B, size) bool.
@@ -14,10 +16,10 @@ def span_mask(lengths: Tensor, size: int, prob: float, span: int, min_spans: int
     depend on the others in its batch.
     """
     batch = lengths.size(0)
-    spans = (prob * lengths / span + torch.rand(batch).to(lengths.device)).long().clamp(min=min_spans)
+    spans = (prob * lengths / span + to_device(torch.rand(batch), lengths.device)).long().clamp(min=min_spans)
     spans = torch.minimum(spans, ((lengths - 1) // span).clamp(min=0))  # never the whole utterance
     starts = (lengths - span).clamp(min=0)
-    scores = torch.rand(batch, size).to(lengths.device)
+    scores = to_device(torch.rand(batch, size), lengths.device)
     scores = scores.masked_fill(torch.arange(size, device=lengths.device) >= starts.unsqueeze(1), 2.0)
     rank = scores.argsort(1).argsort(1)
     is_start = rank < torch.minimum(spans, starts).unsqueeze(1)

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from distill_user_dir.padding import to_device
+
 
 def bands(sizes: Tensor, size: int, count: int, widest: Tensor) -> Tensor:
     """`count` bands of 0 to `widest` positions each, anywhere within the first `sizes`: (B,), (B,) long -> (B, size)
     bool. The numbers come from torch's generator on the CPU, which the trainer seeds at each update."""
-    draws = torch.rand(2, sizes.size(0), count).to(sizes.device)
+    draws = to_device(torch.rand(2, sizes.size(0), count), sizes.device)
     widths = (draws[0] * (widest.unsqueeze(1) + 1)).floor()
     starts = (draws[1] * (sizes.unsqueeze(1) - widths + 1)).floor()
     at = torch.arange(size, device=sizes.device).view(1, 1, -1)

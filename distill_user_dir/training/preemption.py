@@ -10,6 +10,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 from fairseq_cli import train
+from torch.utils.data import DataLoader
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +18,7 @@ PREEMPTED = 128 + signal.SIGTERM  # what a shell, and so a scheduler, sees of a 
 PATIENCE = 300  # seconds in which a worker that was told has to reach the end of an update, with all others
 fairseqs_aggregate, fairseqs_valid_step = Trainer._aggregate_logging_outputs, Trainer.valid_step
 fairseqs_validate_and_save = train.validate_and_save
+torchs_iter = DataLoader.__iter__
 
 
 class Preemption:
@@ -85,3 +87,14 @@ def valid_step(trainer: Trainer, sample: Any, raise_oom: bool = False) -> Any:
 def outlive_sigterm(ending: Any, worker: int) -> None:
     """A data worker heeds SIGTERM, by which multiprocessing ends it, only where the training is `ending`."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.is_set() else None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def start_data_workers(loader: DataLoader) -> Any:
+    """torch's, whose workers have a handler of their own until they come to `outlive_sigterm`: one that ends them, and
+    with them the training. SIGTERM waits for so long."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return torchs_iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

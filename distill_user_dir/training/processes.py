@@ -57,6 +57,7 @@ def main(cfg: Any, **kwargs: Any) -> None:
     # a scheduler's SIGTERM goes to data workers too; without them this process could not end its update
     ending = multiprocessing.Event()
     outlive = functools.partial(preemption.outlive_sigterm, ending)
+    DataLoader.__iter__ = preemption.start_data_workers
     DataLoader.__init__ = functools.partialmethod(torchs_dataloader, worker_init_fn=outlive)
     try:
         with one_line_errors():
