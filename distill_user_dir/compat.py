@@ -54,10 +54,16 @@ def keep_workers(old: Any, new: Any) -> None:
     name = "epoch_batch_sampler" if hasattr(old, "epoch_batch_sampler") else "batch_sampler"  # fairseq 0.12.2's
     if old.dataloader is None or old.dataset is not new.dataset:
         return
-    sampler = getattr(old, name)
+    sampler, begin = getattr(old, name), new.next_epoch_itr
     sampler.ordered_batches = new.ordered_batches
     setattr(new, name, sampler)
     new.dataloader = old.dataloader
+
+    def next_epoch_itr(shuffle: bool = True, **options: Any) -> Any:
+        sampler.shuffle = shuffle  # fairseq's is the first epoch's
+        return begin(shuffle=shuffle, **options)
+
+    new.next_epoch_itr = next_epoch_itr
 
 
 def as_script(job: Callable) -> Callable:

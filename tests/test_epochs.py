@@ -27,7 +27,10 @@ def task(tmp_path_factory, checkpoints):
 
 def batches(task, split, epoch, workers, offset=0):
     """{utterances: audio} of the rest of an epoch, by fairseq's iterator, and the processes that read it."""
-    iterator = task.get_batch_iterator(task.datasets[split], max_sentences=3, num_workers=workers, epoch=epoch, seed=1)
+    training = {"grouped_shuffling": False} if split == "train" else {}  # as fairseq's trainer
+    iterator = task.get_batch_iterator(
+        task.datasets[split], max_sentences=3, num_workers=workers, epoch=epoch, seed=1, **training
+    )
     if offset:
         state = {"version": 2, "epoch": epoch, "iterations_in_epoch": offset, "shuffle": True}
         iterator.load_state_dict(state)
@@ -74,3 +77,15 @@ def test_validations_keep_no_workers(task):
     first, kept = batches(one, "valid", 1, 2)
     second, _ = batches(one, "valid", 1, 2)
     assert same(first, second) and kept == []
+
+
+def test_a_validation_on_the_training_split_disturbs_no_epoch(task):
+    one, other = task(), task()
+    options = {"max_sentences": 3, "num_workers": 2, "epoch": 2, "seed": 1}
+    training = one.get_batch_iterator(one.datasets["train"], grouped_shuffling=False, **options).next_epoch_itr()
+    found = [next(training)]
+    validation = one.get_batch_iterator(one.datasets["train"], **{**options, "epoch": 1})
+    assert sum(1 for _ in validation.next_epoch_itr(shuffle=False, set_dataset_epoch=False)) == 4
+    found += list(training)
+    found = {tuple(batch["id"].tolist()): batch["net_input"]["source"] for batch in found}
+    assert same(found, batches(other, "train", 2, 0)[0])

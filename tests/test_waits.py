@@ -6,7 +6,7 @@ from fairseq import tasks
 from torch.utils._pytree import tree_flatten
 
 from tests.helpers import distill_overrides, finetune_overrides, listed, recipe, write_corpus, write_labels
-from tests.waits import CountWaits
+from tests.waits import CountCopies, CountWaits
 
 KINDS = {
     "regression": {},
@@ -41,11 +41,14 @@ def counted(cfg, utterances):
     task.load_dataset("train")
     dataset = task.datasets["train"]
     sample = dataset.collater([dataset[i] for i in utterances])
-    teacher = [] if task.teacher is None else list(task.teacher.model.state_dict().values())
+    teacher = []
+    if task.teacher is not None:  # it is moved once
+        held = task.teacher.to(torch.device("cpu"), torch.float32).model
+        teacher = [*held.parameters(), *held.buffers(), *(task.teacher.head.buffers() if task.teacher.head else ())]
     there = [one for one in tree_flatten(sample)[0] if isinstance(one, torch.Tensor)]
-    with CountWaits([*model.parameters(), *model.buffers(), *teacher, *there]) as mode:
+    with CountWaits([*model.parameters(), *model.buffers(), *teacher, *there]) as mode, CountCopies(mode) as copies:
         task.train_step(sample, model, criterion, Optimizer(), 0)
-    assert mode.launches > 100
+    assert mode.launches > 100 and not copies.waits
     return mode.waits
 
 
@@ -72,4 +75,8 @@ def test_waits_are_seen():
         bool((there + 1).sum())
         there[there > 0]
         torch.ones(3)[torch.ones(3) > 0]  # on the CPU
+    with CountWaits([there]) as mode2, CountCopies(mode2) as copies:
+        torch.ones(3).to(there.device)
+        there.to(torch.device("cpu"))
+    assert sum(copies.waits.values()) == 1
     assert sorted(name for name, _ in mode.waits) == ["_local_scalar_dense", "index"] and mode.launches >= 4

@@ -27,7 +27,7 @@ OPTIONS = {
     "checkpoint.keep_interval_updates": -1,
     "common.log_format": "simple",
 }
-STAGES = {"criterion.frontend_updates": 15}
+STAGES = {"criterion.frontend_updates": 12}  # after a validation
 LUCK = random.Random(int(os.environ.get("LUCK", 0)))  # when signals come; any moment has to do
 
 
@@ -100,7 +100,7 @@ def stopped(training, update, number, all_of_them):
 
 
 CHAINS = [
-    (front_end, [(spawn, 4, SIGTERM, False), (torchrun, 17, SIGTERM, True), (spawn, 25, SIGKILL, True)]),
+    (front_end, [(spawn, 12, SIGTERM, False), (torchrun, 19, SIGTERM, True), (spawn, 27, SIGKILL, True)]),
     (distillation, [(torchrun, 6, SIGTERM, False), (slurm, 18, SIGTERM, False)]),
     (fine_tuning, [(slurm, 3, SIGTERM, True), (torchrun, 14, SIGKILL, True)]),
 ]
@@ -133,3 +133,29 @@ def test_stopped_again_and_again_they_end_as_if_undisturbed(
         assert ours["extra_state"]["best"] == theirs["extra_state"]["best"]
     ended = run(spawn(command("stopped"), tmp_path)[0][0], tmp_path)  # once more: there is nothing left to do
     assert f"this run ended at update {MOST}" in ended and "num_updates=" not in ended and "Traceback" not in through
+
+
+ALONE = """
+import sys, time, torch
+from distill_user_dir.training import preemption
+rank, port = map(int, sys.argv[1:])
+torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+preemption.PATIENCE = 1
+preemption.preemption.watch(2)
+print("watching", flush=True)
+time.sleep(600) if rank else torch.distributed.barrier()
+"""
+
+
+def test_a_worker_whose_others_are_stuck_gives_up(tmp_path):
+    """It waits within a call of torch's, where no handler of Python's would run."""
+    port = str(free_port())
+    training = Training([([sys.executable, "-c", ALONE, rank, port], {}) for rank in "01"], tmp_path)
+    end = time.time() + 100
+    while sum("watching" in line for line in list(training.lines)) < 2 and time.time() < end:
+        time.sleep(0.05)
+    time.sleep(0.5)  # until the first one has come to its barrier
+    training.processes[0].terminate()
+    assert training.processes[0].wait(timeout=30) == 143
+    training.processes[1].kill()
+    assert "the other workers do not come" in training.end()[1]

@@ -8,6 +8,7 @@ import traceback
 import weakref
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -59,6 +60,23 @@ class CountWaits(TorchDispatchMode):
             return True
         indices = arguments[1] if name in ("index", "index_put", "index_put_") else ()
         return any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in indices)
+
+
+class CountCopies(TorchFunctionMode):
+    """`waits`: place in our code -> how often a tensor of the CPU's is copied to the device from ordinary memory, which
+    waits for all that the device was told before. `counted`: the mode that knows what is on the device."""
+
+    def __init__(self, counted):
+        super().__init__()
+        self.counted, self.waits = counted, collections.Counter()
+
+    def __torch_function__(self, function, types, arguments=(), named=None):
+        named = named or {}
+        wanted = [one for one in (*arguments[1:], *named.values()) if isinstance(one, (torch.device, torch.Tensor))]
+        if function in (torch.Tensor.to, torch.Tensor.cuda) and wanted and not self.counted.is_marked(arguments[0]):
+            if "to_device" not in place():
+                self.waits[place()] += 1
+        return function(*arguments, **named)
 
 
 def place():

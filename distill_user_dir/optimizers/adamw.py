@@ -24,7 +24,8 @@ class AdamWConfig(FairseqDataclass):
 @register_optimizer("adamw", dataclass=AdamWConfig)
 class AdamW(FairseqOptimizer):
     """Options and state as of fairseq's `adam`, which differs in epsilon: there it is not corrected for the first
-    updates' bias. A checkpoint of either goes on with the other."""
+    updates' bias. fairseq lets a run in half precision go on from the other's state; in float32 it compares the names
+    of their classes, and `optimizer._name=adam` goes on."""
 
     def __init__(self, cfg: AdamWConfig, params: Iterable[Parameter]):
         super().__init__(cfg)

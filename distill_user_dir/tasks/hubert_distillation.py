@@ -183,9 +183,13 @@ class HubertDistillationTask(HubertPretrainingTask):
         return (loss, *without_fillers(sample, size, self.bad_files.note(log)))
 
     def get_batch_iterator(self, dataset: Any, *arguments: Any, **options: Any) -> Any:
-        """fairseq's. It begins anew with each epoch; the data workers of the training split go on."""
+        """fairseq's. It begins anew with each epoch; the data workers of a training go on, and a validation, which may
+        be of the same split, leaves its epoch alone."""
+        training = "grouped_shuffling" in options  # which fairseq gives in training alone
+        if not training:
+            options["epoch"] = int(dataset.shared_epoch)
         iterator = super().get_batch_iterator(dataset, *arguments, **options)
-        if dataset is not self.datasets.get(self.cfg.train_subset):
+        if not training:
             iterator.reuse_dataloader = iterator.persistent_workers = False
         else:
             if self.iterator is not None and self.cfg.persistent_workers:

@@ -68,7 +68,7 @@ def main(cfg: Any, **kwargs: Any) -> None:
             leave_the_others()
         raise
     finally:
-        signal.alarm(0)
+        preemption.preemption.ending.set()
         ending.set()
 
 

@@ -35,13 +35,13 @@ def load_checkpoint(cfg: Any, trainer: Trainer, **kwargs: Any) -> Tuple[Any, Any
         torch.distributed.barrier()
     loaded = fairseqs_load_checkpoint(cfg, trainer, **kwargs)
     preemption.preemption.watch(trainer.data_parallel_world_size)
-    validation.due = loaded[0] is not None and loaded[0].get("val_loss") is None
+    validation.due = loaded[0] is not None and preemption.INTERRUPTED in loaded[0]
     return loaded
 
 
 class Validation:
-    """due: whether the checkpoint that the run goes on from was saved without a validation, by SIGTERM, so that one
-    that belongs to its update has yet to come."""
+    """due: whether SIGTERM has caused the checkpoint that the run goes on from, so that a validation of its update may
+    have yet to come."""
 
     due = False
     call: Callable[[], Any]
@@ -65,6 +65,7 @@ def begin_epoch(trainer: Trainer, epoch: int) -> None:
     fairseqs_begin_epoch(trainer, epoch)
     if validation.due:
         validation.due = False
+        trainer.get_model().set_num_updates(trainer.get_num_updates() - 1)  # a validation is of the stage before it
         validation.call()
 
 
