@@ -126,7 +126,7 @@ class Processor(infer.InferenceProcessor):
 
     def __iter__(self) -> Iterator[Dict[str, Any]]:
         """Batches; after the last, and before fairseq writes a rate, what was scored is checked and written."""
-        yield from (sample for sample in super().__iter__() if not sample["filler"])
+        yield from (sample for sample in super().__iter__() if not sample.get("filler", False))
         self.finish()
 
     def words(self, hypo: Dict[str, Any]) -> str:

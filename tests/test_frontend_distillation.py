@@ -130,7 +130,7 @@ def test_two_workers_leave_the_rest_alone_as_well(through, command, tmp_path):
         options = {"world_size": 2, "rank": rank, "backend": "gloo", "no_spawn": "true"}
         options["init_method"] = f"tcp://127.0.0.1:{port}"
         options = {f"distributed_training.distributed_{name}": value for name, value in options.items()}
-        workers.append(start(command(tmp_path, **options, **{"optimization.max_update": 4}), tmp_path))
+        workers.append(start(command(tmp_path, **options, **{"optimization.max_update": 6}), tmp_path))
     outputs = [worker.communicate()[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs[0][-3000:]
     ours, theirs = check_first_stage(tmp_path), rest(at(through[0], 4))
@@ -139,6 +139,6 @@ def test_two_workers_leave_the_rest_alone_as_well(through, command, tmp_path):
 
 @pytest.mark.parametrize("kind", ["fp16", "bf16"])
 def test_half_precision_leaves_the_rest_alone_as_well(command, tmp_path, kind):
-    options = {"optimization.max_update": 4, f"common.{kind}": "true", "common.fp16_no_flatten_grads": "true"}
+    options = {"optimization.max_update": 6, f"common.{kind}": "true", "common.fp16_no_flatten_grads": "true"}
     run(command(tmp_path, **options), tmp_path)
     check_first_stage(tmp_path)

@@ -151,7 +151,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_checkpoint_whole(tmp_path, comma
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
     )
     last = limited.stdout.strip().splitlines()[-1]
-    assert limited.returncode == 1 and re.search(r"^\S*checkpoint_last.pt: cannot be written \(.*make room", last)
+    assert limited.returncode == 1 and re.search(r"^\S*checkpoint_2_8.pt: cannot be written \(.*make room", last)
     assert updates(tmp_path / "checkpoint_last.pt") == 4 and not list(tmp_path.glob("*.tmp"))
     run(command(tmp_path), tmp_path)
     assert same(end_of(tmp_path), through)
