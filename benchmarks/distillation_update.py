@@ -80,7 +80,7 @@ def prepare(kind: str, teacher: str, size: str, device: str, bf16: bool) -> Run:
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
     seconds, utterances = size.split("x")
     audio = 0.1 * torch.randn(int(utterances), int(16000 * float(seconds)), dtype=torch.double)
-    sample = {"id": torch.arange(len(audio)), "net_input": {"source": audio, "lengths": [audio.size(1)] * len(audio)}}
+    sample = {"id": torch.arange(len(audio)), "net_input": {"source": audio}, "lengths": [audio.size(1)] * len(audio)}
     number, parts, run_teacher = KINDS[kind].get("update", 1), {}, criterion.run_teacher
 
     def timed(name: str, call: Callable[[], Any]) -> Any:

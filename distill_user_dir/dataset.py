@@ -18,8 +18,8 @@ class DistillationDataset(HubertDataset):
 
     fairseq draws crops from a generator that is seeded once and not restored by a resume.
 
-    A batch says on the CPU what a device would else be asked for: `net_input.lengths`, [B] samples, `label_counts`, [B]
-    frame labels, the fewest of all sets, and no padding mask where nothing is padded.
+    A batch says on the CPU what a device would else be asked for: `lengths`, [B] samples, and `label_counts`, [B] frame
+    labels, the fewest of all sets.
 
     max_bad_share: of the utterances that may turn out unreadable, cut or not finite; these are left out of their
     batches, with a warning, and marked in `bad`, (utterances,) bool. At 0 the first one is an AudioError.
@@ -95,9 +95,7 @@ class DistillationDataset(HubertDataset):
             batch = super().collater(samples)
         net_input = batch["net_input"]
         net_input["source"] = net_input["source"].double()
-        net_input["lengths"] = (~net_input["padding_mask"]).sum(1).tolist()
-        if min(net_input["lengths"]) == net_input["source"].size(1):
-            net_input["padding_mask"] = None
+        batch["lengths"] = (~net_input["padding_mask"]).sum(1).tolist()
         if self.num_labels and not self.single_target:
             batch["label_counts"] = torch.stack(batch["target_lengths_list"]).amin(0).tolist()
         return {**batch, "filler": filler}

@@ -109,7 +109,7 @@ class DistillationCriterion(FairseqCriterion):
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
         """The weighted sum of the losses, the number of frames to divide it by, and what is logged of them."""
-        net_input, first_stage = sample["net_input"], model.in_frontend_stage
+        net_input, first_stage = {**sample["net_input"], "lengths": sample.get("lengths")}, model.in_frontend_stage
         label_counts = None
         if self.labelled and not first_stage:
             label_counts = self.label_counts(sample)

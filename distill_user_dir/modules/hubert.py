@@ -215,6 +215,9 @@ class LengthAwareHubert(HubertModel):
         """fairseq's interface: (B, N), (B, N) bool -> (B, T, D), (B, T) bool. `output_layer` is 1-based."""
         if ret_conv:
             raise ValueError("ret_conv=true is not supported: use `frontend`")
+        asks = padding_mask is not None and not self.training and not torch.compiler.is_compiling()
+        if asks and not bool(padding_mask.any()):
+            padding_mask = None
         if output_layer is None:
             encoded = self.encode(source, padding_mask, mask)
             return encoded.x, encoded.padding_mask

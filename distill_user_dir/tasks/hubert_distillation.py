@@ -173,13 +173,13 @@ class HubertDistillationTask(HubertPretrainingTask):
         self.losses.check()
         if isinstance(criterion, DistillationCriterion):
             self.enter_stage(model, criterion.cfg.frontend_updates, optimizer, update_num)
-        nothing = ignore_grad or sample.get("filler", False)
+        sample, nothing = without_needless_mask(sample), ignore_grad or sample.get("filler", False)
         loss, size, log = super().train_step(sample, model, criterion, optimizer, update_num, nothing)
         self.losses.watch(loss, sample["id"], update_num, self.datasets.get(self.cfg.train_subset))
         return (loss, *without_fillers(sample, size, self.bad_files.note(log)))
 
     def valid_step(self, sample: Any, model: Any, criterion: Any) -> Any:
-        loss, size, log = super().valid_step(sample, model, criterion)
+        loss, size, log = super().valid_step(without_needless_mask(sample), model, criterion)
         return (loss, *without_fillers(sample, size, self.bad_files.note(log)))
 
     def get_batch_iterator(self, dataset: Any, *arguments: Any, **options: Any) -> Any:
@@ -288,6 +288,14 @@ class HubertDistillationTask(HubertPretrainingTask):
             random_crop=bool(cfg.random_crop) and crop,
             single_target=cfg.fine_tuning or cfg.single_target,
         )
+
+
+def without_needless_mask(sample: Any) -> Any:
+    """A batch in which nothing is padded has no padding mask: the model need not ask the device."""
+    net_input = sample["net_input"]
+    if "lengths" not in sample or min(sample["lengths"]) < net_input["source"].size(1):
+        return sample
+    return {**sample, "net_input": {**net_input, "padding_mask": None}}
 
 
 def without_gradients(optimizer: Any) -> None:
