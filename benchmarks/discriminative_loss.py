@@ -9,7 +9,7 @@ before it takes cosines; by default on fewer frames, since all of it grows with 
 
 import argparse
 import logging
-from typing import Callable
+from typing import Callable, Tuple
 
 import torch
 from omegaconf import OmegaConf
@@ -18,11 +18,12 @@ from torch import Tensor
 from distill_user_dir.losses.discriminative import soft_loss
 from distill_user_dir.losses.regression import regression
 from distill_user_dir.measure import interleaved, peak_memory
-from distill_user_dir.models.student_hubert import StudentHubert, student_config
+from distill_user_dir.models.student_config import student_config
+from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.cluster_heads import CodebookHead, cosines
 from distill_user_dir.modules.hubert import LengthAwareHubert
-from distill_user_dir.padding import Chosen
-from distill_user_dir.teacher import Teacher
+from distill_user_dir.modules.padding import Chosen
+from distill_user_dir.teaching.teacher import Teacher
 
 EMBED_DIM = 256
 TASK = OmegaConf.create({"normalize": False, "sample_rate": 16000})
@@ -66,9 +67,8 @@ def form_table(frames: int, broadcast_frames: int, clusters: int, rounds: int) -
         print(f"  {form:<15} {count:>6} frames  {peak / 1e6:>8.0f} MB  {seconds:>7.3f} s  loss {run():.5f}")
 
 
-def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None:
-    """A deep-and-thin student under a HuBERT-Base-shaped teacher: the whole update, and the discriminative part of it
-    (heads of both, loss, and backward to the student's last layer)."""
+def pair(clusters: int) -> Tuple[StudentHubert, Teacher]:
+    """A deep-and-thin student and a HuBERT-Base-shaped teacher, both with random weights and clusters."""
     torch.manual_seed(1)
     config = student_config(
         {
@@ -88,6 +88,13 @@ def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None
     for codebook in (student.cluster_head.codebook, head.codebook):
         torch.nn.init.uniform_(codebook)
     teacher = Teacher(LengthAwareHubert(base, TASK, [None]), student.targets, head=head)
+    return student, teacher
+
+
+def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None:
+    """A deep-and-thin student under a HuBERT-Base-shaped teacher: the whole update, and the discriminative part of it
+    (heads of both, loss, and backward to the student's last layer)."""
+    student, teacher = pair(clusters)
     audio = torch.randn(batch, int(16000 * seconds))
     frames = teacher(audio)
     top = torch.randn(*frames.x.shape[:2], 480)

@@ -23,10 +23,11 @@ from omegaconf import OmegaConf
 from random_data import write_teacher
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill_user_dir.criterions.distillation import DistillationCriterion, DistillationCriterionConfig
+from distill_user_dir.criterions.distillation import DistillationCriterion
+from distill_user_dir.criterions.distillation_config import DistillationCriterionConfig
 from distill_user_dir.files import write_lines
 from distill_user_dir.measure import interleaved, peak_memory
-from distill_user_dir.models.student_hubert import StudentHubertConfig
+from distill_user_dir.models.student_config import StudentHubertConfig
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
 
 STRUCTURE = "recipes/distill/student/deep_thin.yaml"

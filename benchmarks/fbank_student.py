@@ -20,11 +20,12 @@ from torch import Tensor
 from distill_user_dir.losses.frontend import frontend_loss
 from distill_user_dir.losses.regression import regression
 from distill_user_dir.measure import interleaved
-from distill_user_dir.models.student_hubert import StudentHubert, student_config
+from distill_user_dir.models.student_config import student_config
+from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.encoder_layer import encoder_layer
 from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import PROJECTED, LengthAwareHubert, plain_config
-from distill_user_dir.teacher import Teacher
+from distill_user_dir.teaching.teacher import Teacher
 
 TASK = OmegaConf.create({"normalize": False, "sample_rate": 16000, "label_rate": 50})
 STRUCTURE = "recipes/distill/student/deep_thin.yaml"

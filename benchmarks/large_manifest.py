@@ -11,7 +11,7 @@ import resource
 import tempfile
 import time
 
-from distill_user_dir.manifest import check_kept, check_sizes, read_manifest
+from distill_user_dir.data.manifest import check_kept, check_sizes, read_manifest
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
 
 

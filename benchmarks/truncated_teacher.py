@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from distill_user_dir.losses.regression import regression
 from distill_user_dir.measure import interleaved
-from distill_user_dir.models.student_hubert import StudentHubert, student_config
+from distill_user_dir.models.student_config import student_config
+from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
-from distill_user_dir.teacher import Teacher
+from distill_user_dir.teaching.teacher import Teacher
 
 TASK = OmegaConf.create({"normalize": False, "sample_rate": 16000})
 

@@ -1,23 +1,24 @@
 """A fairseq user directory that distils HuBERT into small students (Wang et al., arXiv 2210.15631).
 
-Importing it (or naming it as `common.user_dir`) registers:
+Importing it (or naming it as `common.user_dir`) registers the task `hubert_distillation`, the criterion `distillation`,
+the models `student_hubert` and `student_ctc`, the learning rate schedule `staged_polynomial_decay` and the optimizer
+`adamw`. The rooms, from the top down; each imports only from those below it:
 
-- task `hubert_distillation`   tasks/hubert_distillation.py    teacher and data; fine_tuning=true for CTC
-- criterion `distillation`     criterions/distillation.py      weighs and logs; arithmetic in losses/
-- model `student_hubert`       models/student_hubert.py        the student and its prediction heads
-- model `student_ctc`          models/student_ctc.py           CTC on a student or on an original HuBERT
-- lr_scheduler `staged_polynomial_decay`                       lr_schedulers/, polynomial_decay for each stage
-- optimizer `adamw`                                            optimizers/, torch's, in a few kernels
+- commands        train.py, infer.py, tune.py, results.py, profile.py, slim.py: a usage text, a parser, one call
+- student.py      a trained model in a program of yours
+- tasks/          the task: the data, and the student with its teacher
+- teaching/       a student built beside its teacher: what the losses need, first weights, clusters
+- decoding/       fairseq's infer: settings checked, error rates, language models, word times, tuning
+- training/       what train.py changes of fairseq's training: processes, saving, resuming, preemption
+- profiling/      what profile.py measures
+- models/         the student and the CTC model, with their configs
+- checkpoints/    the one safe door to checkpoint files, and encoders built from them
+- criterions/     the losses weighed and logged
+- lr_schedulers/, optimizers/
+- modules/, losses/, data/   networks and masks; loss functions; manifests, audio, labels and batches
+- compat.py, files.py, machine.py, measure.py, messages.py, quiet.py, stages.py   the ground floor
 
-Around them: checkpoints/ (the one safe door to files, and models built from them), teacher.py, clusters.py (of a
-HuBERT), needs.py (what the losses need of teacher and data), stages.py (of a front-end distillation),
-initialisation.py (student from teacher or student), dataset.py, manifest.py, audio.py and frame_labels.py (data,
-k-means labels and their checks), conv_layers.py and padding.py (frames and masks), modules/ (networks), infer.py,
-infer_config.py and wer.py (decoding), lexicon.py, fairseq_lm.py, held_units.py, word_times.py and tune.py (with a
-language model), results.py (the table of several decodes), student.py (use from Python), slim.py (small checkpoints),
-train.py and training/ (fairseq-hydra-train for long runs), files.py (written whole or not at all), profile.py and
-measure.py (sizes, speed, memory), messages.py and quiet.py (what is printed), compat.py (what differs between fairseq
-versions).
+docs/architecture.md follows a batch through them and shows how to add to them.
 """
 
 from distill_user_dir.quiet import quiet_imports

@@ -11,8 +11,8 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
+from distill_user_dir.files import read_text
 from distill_user_dir.messages import plain, reason, tell
-from distill_user_dir.texts import read_text
 
 NUMBERS, LARGEST = ("wer", "cer", "rtf", "utterances"), 1e12
 

@@ -16,7 +16,7 @@ from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.messages import quoted
 from distill_user_dir.models.student_ctc import blank_where_padded
 from distill_user_dir.modules.fold import fold
-from distill_user_dir.padding import padding_mask
+from distill_user_dir.modules.padding import padding_mask
 
 
 class StudentOutput(NamedTuple):

@@ -5,8 +5,8 @@ from typing import List
 
 import numpy as np
 
+from distill_user_dir.files import check_regular, utf8_lines
 from distill_user_dir.messages import quoted, reason
-from distill_user_dir.texts import check_regular, utf8_lines
 
 
 def read_centres(path: str) -> np.ndarray:

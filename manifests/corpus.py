@@ -18,10 +18,9 @@ import os
 import sys
 from typing import Iterator, List, Optional, Sequence, Tuple
 
-from distill_user_dir.files import write_lines
+from distill_user_dir.files import utf8_lines, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.messages import quoted, reason, tell
-from distill_user_dir.texts import utf8_lines
 from manifests import items
 from manifests.letters import read_files
 from manifests.resample import resample_all

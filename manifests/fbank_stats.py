@@ -20,9 +20,9 @@ import numpy as np
 import torch
 import tqdm
 
-from distill_user_dir.audio import SAMPLE_RATE, read_samples
+from distill_user_dir.data.audio import SAMPLE_RATE, read_samples
+from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.files import write_bytes
-from distill_user_dir.manifest import read_manifest
 from distill_user_dir.messages import tell
 from distill_user_dir.modules.fbank import KaldiFbank
 

@@ -18,10 +18,10 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 import tqdm
 
-from distill_user_dir.audio import SAMPLE_RATE, read_samples
+from distill_user_dir.data.audio import SAMPLE_RATE, read_samples
+from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.files import replacing
 from distill_user_dir.machine import need, usable_device
-from distill_user_dir.manifest import read_manifest
 from distill_user_dir.messages import tell
 from manifests.arrays import read_centres
 from manifests.kmeans import label_line
@@ -72,8 +72,8 @@ def hubert(checkpoint: str, layer: int, device: str) -> Callable[[np.ndarray], n
     """
     import torch
 
-    from distill_user_dir.conv_layers import receptive_field
-    from distill_user_dir.teacher import Teacher
+    from distill_user_dir.modules.conv_layers import receptive_field
+    from distill_user_dir.teaching.teacher import Teacher
 
     place = usable_device(device)
     teacher = Teacher.load(checkpoint, layers=[layer]).to(place)

@@ -7,7 +7,7 @@ import argparse
 import os
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from distill_user_dir.audio import SAMPLE_RATE, scan
+from distill_user_dir.data.audio import SAMPLE_RATE, scan
 from distill_user_dir.files import write_lines
 from distill_user_dir.messages import is_plain, quoted, tell
 from manifests.letters import WORD_END, Transcript, dictionary, letters, read_lines, unknown_letters

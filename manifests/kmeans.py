@@ -25,11 +25,10 @@ from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from distill_user_dir.files import replacing, write_lines
+from distill_user_dir.data.manifest import read_manifest
+from distill_user_dir.files import replacing, utf8_lines, write_lines
 from distill_user_dir.machine import need
-from distill_user_dir.manifest import read_manifest
 from distill_user_dir.messages import plain, tell
-from distill_user_dir.texts import utf8_lines
 from manifests.arrays import read_centres, read_counts, read_features
 
 SCRIPTS = os.path.join(os.path.dirname(find_spec("fairseq").origin), "examples", "hubert", "simple_kmeans")

@@ -16,11 +16,10 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from distill_user_dir.files import write_lines
-from distill_user_dir.manifest import read_manifest
+from distill_user_dir.data.manifest import read_manifest
+from distill_user_dir.decoding.word_times import WORD_END
+from distill_user_dir.files import utf8_lines, write_lines
 from distill_user_dir.messages import quoted, tell
-from distill_user_dir.texts import utf8_lines
-from distill_user_dir.word_times import WORD_END
 
 # wav2vec 2.0's dict.ltr.txt, which HuBERT's fine-tuned models have too
 LIBRISPEECH = [

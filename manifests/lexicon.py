@@ -14,10 +14,9 @@ import re
 import sys
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from distill_user_dir.files import write_lines
-from distill_user_dir.lexicon import read_units
+from distill_user_dir.decoding.lexicon import read_units
+from distill_user_dir.files import utf8_lines, write_lines
 from distill_user_dir.messages import quoted, tell
-from distill_user_dir.texts import utf8_lines
 from manifests.letters import WORD_END, letters
 from manifests.sentencepieces import read_processor
 

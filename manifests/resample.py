@@ -12,7 +12,16 @@ import numpy as np
 import soundfile
 import tqdm
 
-from distill_user_dir.audio import BLOCK, SAMPLE_RATE, AudioError, check_finite, damaged, file_of, header, source_of
+from distill_user_dir.data.audio import (
+    BLOCK,
+    SAMPLE_RATE,
+    AudioError,
+    check_finite,
+    damaged,
+    file_of,
+    header,
+    source_of,
+)
 from distill_user_dir.files import replacing
 from distill_user_dir.machine import need
 from manifests.items import Item

@@ -16,10 +16,9 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
-from distill_user_dir.files import write_bytes, write_lines
+from distill_user_dir.files import utf8_lines, write_bytes, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.messages import quoted, reason, tell
-from distill_user_dir.texts import utf8_lines
 
 
 def learn(texts: Sequence[str], size: int, kind: str) -> bytes:

@@ -14,10 +14,9 @@ import random
 import sys
 from typing import List, Optional
 
-from distill_user_dir.files import write_lines
-from distill_user_dir.manifest import check_labels, read_manifest
+from distill_user_dir.data.manifest import check_labels, read_manifest
+from distill_user_dir.files import utf8_lines, write_lines
 from distill_user_dir.messages import tell
-from distill_user_dir.texts import utf8_lines
 
 
 def subset(data: str, split: str, name: str, utterances: int, seed: int = 1) -> List[str]:

@@ -14,7 +14,7 @@ import random
 import sys
 from typing import Dict, List, Optional, Sequence
 
-from distill_user_dir.audio import SAMPLE_RATE, scan
+from distill_user_dir.data.audio import SAMPLE_RATE, scan
 from distill_user_dir.files import write_lines
 from distill_user_dir.messages import tell
 

@@ -14,12 +14,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_user_dir.audio import AudioError
 from distill_user_dir.checkpoints.loading import CheckpointError, load
-from distill_user_dir.frame_labels import check_frame_labels
-from distill_user_dir.manifest import Manifest, check_labels, read_dictionary, read_manifest
+from distill_user_dir.data.audio import AudioError
+from distill_user_dir.data.fbank_stats import read_stats
+from distill_user_dir.data.frame_labels import check_frame_labels
+from distill_user_dir.data.manifest import Manifest, check_labels, read_dictionary, read_manifest
 from distill_user_dir.modules.fbank import KaldiFbank
-from distill_user_dir.modules.fbank_frontend import GlobalNorm
 from distill_user_dir.student import load_student
 from manifests.arrays import read_centres
 from manifests.corpus import read_table
@@ -313,4 +313,4 @@ def test_cluster_centres(folder, changes, kind):
 )
 def test_fbank_statistics(folder, content):
     with only_our_errors():
-        GlobalNorm(80).read(write(folder, "fbank.json", content), KaldiFbank())
+        read_stats(write(folder, "fbank.json", content), KaldiFbank().options, 80)

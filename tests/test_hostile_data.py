@@ -11,12 +11,12 @@ import soundfile
 import torch
 
 from distill_user_dir import profile, results, slim
-from distill_user_dir.audio import num_samples
 from distill_user_dir.checkpoints.loading import load
-from distill_user_dir.lexicon import check_lexicon
-from distill_user_dir.manifest import check_labels, read_manifest
+from distill_user_dir.data.audio import num_samples
+from distill_user_dir.data.fbank_stats import read_stats
+from distill_user_dir.data.manifest import check_labels, read_manifest
+from distill_user_dir.decoding.lexicon import check_lexicon
 from distill_user_dir.modules.fbank import KaldiFbank
-from distill_user_dir.modules.fbank_frontend import GlobalNorm
 from distill_user_dir.student import load_student
 from manifests import (
     arrays,
@@ -326,7 +326,7 @@ def _(folder):
 
 @refused("pipe: statistics", "no file but a device or pipe")
 def _(folder):
-    return lambda: GlobalNorm(80).read(pipe(folder, "fbank.json"), KaldiFbank())
+    return lambda: read_stats(pipe(folder, "fbank.json"), KaldiFbank().options, 80)
 
 
 @refused("pipe: results", "no file but a device or pipe")

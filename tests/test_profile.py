@@ -6,6 +6,8 @@ import torch
 
 from distill_user_dir import profile
 from distill_user_dir.measure import interleaved, peak_memory
+from distill_user_dir.profiling.figures import multiply_accumulates
+from distill_user_dir.profiling.rows import BASE, load_row, parameters
 from tests.helpers import RECIPES
 
 STUDENTS = RECIPES / "distill" / "student"
@@ -16,16 +18,16 @@ MILLIONS.update({"tiny": 6.08, "demo": 0.58, "demo_deep_thin": 1.42, "demo_shall
 
 @pytest.mark.parametrize("name", MILLIONS)
 def test_parameters_without_heads(name):
-    row = profile.load_row(str(STUDENTS / f"{name}.yaml"), 768)
-    assert sum(profile.parameters(row).values()) / 1e6 == pytest.approx(MILLIONS[name], abs=0.005)
+    row = load_row(str(STUDENTS / f"{name}.yaml"), 768)
+    assert sum(parameters(row).values()) / 1e6 == pytest.approx(MILLIONS[name], abs=0.005)
     assert f"{MILLIONS[name]:.2f} M" in (STUDENTS / f"{name}.yaml").read_text() or name == "demo"
 
 
 def test_an_fbank_students_parameters():
-    row = profile.load_row(f"{STUDENTS / 'deep_thin.yaml'}+{RECIPES / 'distill' / 'frontend' / 'fbank.yaml'}", 768)
+    row = load_row(f"{STUDENTS / 'deep_thin.yaml'}+{RECIPES / 'distill' / 'frontend' / 'fbank.yaml'}", 768)
     assert row.name == "deep_thin+fbank"
-    assert sum(profile.parameters(row).values()) / 1e6 == pytest.approx(19.11, abs=0.005)  # Wang et al.
-    assert profile.parameters(row)["front-end"] == 80 * 960 * 5 + 960 + 480 * 480 + 480 + 480
+    assert sum(parameters(row).values()) / 1e6 == pytest.approx(19.11, abs=0.005)  # Wang et al.
+    assert parameters(row)["front-end"] == 80 * 960 * 5 + 960 + 480 * 480 + 480 + 480
 
 
 def test_every_structure_is_there():
@@ -33,7 +35,7 @@ def test_every_structure_is_there():
 
 
 def test_hubert_base_by_hand():
-    row = profile.load_row(profile.BASE, 768)
+    row = load_row(BASE, 768)
     cnn = 512 * 10 + 4 * 512 * 512 * 3 + 2 * 512 * 512 * 2 + 2 * 512
     layer = 4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 4 * 768
     expected = {
@@ -42,7 +44,7 @@ def test_hubert_base_by_hand():
         "Transformer": 12 * layer + 2 * 768,
         "CTC layer": 0,
     }
-    assert profile.parameters(row) == expected
+    assert parameters(row) == expected
     assert (sum(expected.values()) + row.heads) / 1e6 == pytest.approx(94.70, abs=0.005)
 
 
@@ -58,15 +60,15 @@ def macs_by_hand(samples, cnn, layers, width, ffn, pos, groups):
 
 
 def test_multiply_accumulates_by_hand():
-    row = profile.load_row(str(STUDENTS / "demo.yaml"), 192)
+    row = load_row(str(STUDENTS / "demo.yaml"), 192)
     cnn = [(32, 10, 5)] + [(32, 3, 2)] + [(64, 3, 2)] * 3 + [(64, 2, 2)] * 2
-    assert profile.multiply_accumulates(row, 16000) == macs_by_hand(16000, cnn, 6, 96, 192, 64, 8)
+    assert multiply_accumulates(row, 16000) == macs_by_hand(16000, cnn, 6, 96, 192, 64, 8)
 
 
 def test_multiply_accumulates_of_deep_thin_by_hand():
-    row = profile.load_row(str(STUDENTS / "deep_thin.yaml"), 768)
+    row = load_row(str(STUDENTS / "deep_thin.yaml"), 768)
     cnn = [(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2
-    assert profile.multiply_accumulates(row, 8000) == macs_by_hand(8000, cnn, 12, 480, 480, 128, 16)
+    assert multiply_accumulates(row, 8000) == macs_by_hand(8000, cnn, 12, 480, 480, 128, 16)
 
 
 def test_table_json_and_plot_of_structures_and_checkpoints(tmp_path, capsys, checkpoints, distilled):

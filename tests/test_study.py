@@ -7,7 +7,7 @@ import study
 import study_report
 from study_report import Result, Summary
 
-from distill_user_dir.profile import load_row, parameters
+from distill_user_dir.profiling.rows import load_row, parameters
 from distill_user_dir.student import load_student
 from tests.helpers import RECIPES, recipe
 from tests.test_recipes import merged

@@ -20,8 +20,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from distill_user_dir import infer, results, tune
 from manifests import synthetic
+from tests.decoding.letter_model import write_arpa
 from tests.helpers import RECIPES, ROOT, train, write_hubert
-from tests.letter_model import write_arpa
 
 MODULES = {"distill_user_dir.infer": infer.main, "distill_user_dir.tune": tune.main}
 SPLITS = {"train-clean-100": 60, "train-clean-360": 2, "train-other-500": 2, "dev-other": 3, "test-other": 3}

@@ -2,12 +2,12 @@
 
 from typing import Any, Dict, Optional
 
+from fairseq.models import MODEL_REGISTRY
 from omegaconf import OmegaConf
 
 from distill_user_dir.checkpoints.hubert import HubertCheckpoint, typed_configs
 from distill_user_dir.checkpoints.loading import CheckpointError
 from distill_user_dir.messages import reason
-from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.hubert import LengthAwareHubert
 
 PRETRAINING_ONLY = ("final_proj.", "target_glu.", "label_embs_concat", "heads.", "cluster_head.", "frontend_head.")
@@ -44,7 +44,7 @@ def build_hubert(
     encoder = OmegaConf.merge(configs.model, NO_HEADS[checkpoint.name])
     try:
         if is_student:
-            model = StudentHubert(encoder, configs.task)
+            model = MODEL_REGISTRY[checkpoint.name](encoder, configs.task)  # above this room
         else:
             model = LengthAwareHubert(encoder, configs.task, [None], valid_statistics)
     except ValueError as error:

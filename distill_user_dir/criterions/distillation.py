@@ -1,90 +1,26 @@
 """Criterion `distillation`: weighs the losses, logs them, and leaves their arithmetic to `losses/`."""
 
 import contextlib
-from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
-from omegaconf import II
 from torch import Tensor
 
-from distill_user_dir.frame_labels import align, labelled_frames
-from distill_user_dir.losses.discriminative import TARGETS, agreement, hard_loss, soft_loss
+from distill_user_dir.criterions.distillation_config import FRONTS, DistillationCriterionConfig
+from distill_user_dir.losses.discriminative import agreement, hard_loss, soft_loss
 from distill_user_dir.losses.features import feature_penalty
 from distill_user_dir.losses.frontend import frontend_loss
-from distill_user_dir.losses.regression import DISTANCES, regression
-from distill_user_dir.modules.hubert import LAYER_INPUT, PROJECTED
+from distill_user_dir.losses.regression import regression
+from distill_user_dir.modules.frame_alignment import align, labelled_frames
 from distill_user_dir.stages import check_stages
 
 UNJUDGED = "unjudged"  # logged by validations of the first stage, which are not compared with those of the second
 COUNTED = ("discriminative", "agreement")  # means over the frames that the discriminative loss counts
 COUNTS = ("ntokens", "nsentences", "sample_size", "counted", UNJUDGED)
 HISTOGRAM = "_clusters_"
-FRONTS = {"projected": PROJECTED, "layer_input": LAYER_INPUT}
-
-
-@dataclass
-class DistillationCriterionConfig(FairseqDataclass):
-    regression_weight: float = field(
-        default=1.0, metadata={"help": "weight of the regression loss (Wang et al.: 1); 0: no heads for it either"}
-    )
-    regression_distance: ChoiceEnum(list(DISTANCES)) = field(
-        default="l1", metadata={"help": "distance of student and teacher, averaged over the feature dimension"}
-    )
-    cosine_weight: float = field(
-        default=1.0, metadata={"help": "lambda, the weight of -log sigmoid(cosine) (Wang et al.: 1)"}
-    )
-    discriminative_weight: float = field(
-        default=0.0, metadata={"help": "weight of the discriminative loss (Wang et al.: 1); 0: no head for it either"}
-    )
-    discriminative_head: ChoiceEnum(["codebook", "linear"]) = field(
-        default="codebook",
-        metadata={
-            "help": "codebook: cosines with the teacher's frozen cluster embeddings; linear: a Linear to the clusters"
-        },
-    )
-    discriminative_target: ChoiceEnum(list(TARGETS)) = field(
-        default="soft",
-        metadata={
-            "help": "soft: KL from the teacher's posterior; hard: cross-entropy to its likeliest cluster; "
-            "kmeans: cross-entropy to the frame labels in task.labels"
-        },
-    )
-    discriminative_frames: ChoiceEnum(["all", "masked", "unmasked"]) = field(
-        default="all", metadata={"help": "which frames the discriminative loss counts (HuBERT: masked)"}
-    )
-    student_temperature: float = field(
-        default=0.1, metadata={"help": "divides the student's logits (HuBERT: 0.1 for cosines; 1 suits a linear head)"}
-    )
-    teacher_temperature: float = field(default=0.1, metadata={"help": "divides the teacher's cosines (HuBERT: 0.1)"})
-    frontend_updates: int = field(
-        default=0, metadata={"help": "updates of the first stage, in which only the front-end learns; 0: no such stage"}
-    )
-    frontend_target: ChoiceEnum(list(FRONTS)) = field(
-        default="projected",
-        metadata={
-            "help": "of the teacher: projected: its projected CNN features, no Transformer is run; layer_input: the "
-            "input of its first layer"
-        },
-    )
-    frontend_distance: ChoiceEnum(list(DISTANCES)) = field(
-        default="l1", metadata={"help": "distance of the front-ends, averaged over the feature dimension"}
-    )
-    frontend_weight: float = field(
-        default=0.0, metadata={"help": "weight of the front-end's loss in the second stage (Wang et al.: 0)"}
-    )
-    feature_penalty: float = field(
-        default=0.0,
-        metadata={
-            "help": "weight of the mean square of the CNN's output (HuBERT: 10 in pre-training); an Fbank has no CNN "
-            "and pays nothing"
-        },
-    )
-    max_update: int = II("optimization.max_update")
 
 
 @register_criterion("distillation", dataclass=DistillationCriterionConfig)

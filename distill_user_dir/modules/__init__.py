@@ -1,0 +1,1 @@
+"""Networks, and the frames and masks that go through them: tensors in, tensors out. No files here."""

@@ -7,8 +7,8 @@ from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel
 from fairseq.modules import Fp32GroupNorm
 from torch import Tensor
 
-from distill_user_dir.conv_layers import ConvLayers, num_frames
-from distill_user_dir.padding import padding_mask
+from distill_user_dir.modules.conv_layers import ConvLayers, num_frames
+from distill_user_dir.modules.padding import padding_mask
 
 
 def group_norm_over_valid(norm: Fp32GroupNorm, x: Tensor, lengths: Tensor) -> Tensor:

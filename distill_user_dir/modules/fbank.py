@@ -1,12 +1,13 @@
 """Kaldi's log-mel filter bank features as a torch module."""
 
 import math
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import torch
 from torch import Tensor, nn
 
-MOST_BINS, MOST_WEIGHTS = 1024, 1 << 22
+MOST = {"num_mel_bins": 1024, "sample_frequency": 384_000, "frame_length": 1000, "frame_shift": 1000}
+MOST_WEIGHTS = 1 << 22
 FULL_SCALE = 32768.0  # Kaldi reads 16-bit samples as numbers from -32768 to 32767
 FLOOR = torch.finfo(torch.float32).eps  # of the energy in a bin, before the logarithm
 
@@ -16,13 +17,22 @@ def mel(hertz: Tensor) -> Tensor:
 
 
 def mel_weights(bins: int, padded: int, sample_rate: float, low: float, high: float) -> Tensor:
-    """(padded // 2 + 1, bins) float64: triangles, equally spaced and half overlapping on the mel scale."""
-    low_mel, high_mel = mel(torch.tensor([low, high], dtype=torch.float64))
+    """(padded // 2 + 1, bins) float64: triangles, equally spaced and half overlapping on the mel scale.
+
+    low and high in Hz, `high` at 0 or less counted from half the sample rate. ValueError where they are outside of
+    that, or where a bin would be empty."""
+    top = sample_rate / 2
+    end = high if high > 0 else top + high
+    if not 0 <= low < end <= top:
+        raise ValueError(f"low_freq={low:g}, high_freq={high:g}: not within 0 to {top:g} Hz")
+    low_mel, high_mel = mel(torch.tensor([low, end], dtype=torch.float64))
     step = (high_mel - low_mel) / (bins + 1)
     left = low_mel + step * torch.arange(bins, dtype=torch.float64)
     at = mel(torch.arange(padded // 2 + 1, dtype=torch.float64) * sample_rate / padded).unsqueeze(1)
     triangles = torch.minimum((at - left) / step, (left + 2 * step - at) / step).clamp(min=0)
     triangles[-1] = 0  # Kaldi leaves the Nyquist frequency out
+    if bool((triangles.sum(0) == 0).any()):
+        raise ValueError(f"num_mel_bins={bins}: more than {padded} points of the FFT can fill")
     return triangles
 
 
@@ -51,6 +61,13 @@ class Float32Tables(nn.Module):
         return super()._apply(move, *args, **kwargs)
 
 
+def check_bounds(options: Dict[str, Any]) -> None:
+    """ValueError for a number that is not positive, or larger than anybody needs."""
+    for name, most in MOST.items():
+        if not 0 < options[name] <= most:
+            raise ValueError(f"{name}={options[name]:g}: expected a number above 0, and {most} at most")
+
+
 class KaldiFbank(Float32Tables):
     """Log-mel energies as Kaldi's compute-fbank-feats has them (snip_edges, no energy), in float32 throughout.
 
@@ -74,26 +91,6 @@ class KaldiFbank(Float32Tables):
         dither: float = 0.0,
     ):
         super().__init__()
-        for name, value, most in (
-            ("num_mel_bins", num_mel_bins, MOST_BINS),
-            ("sample_frequency", sample_frequency, 384_000),
-            ("frame_length", frame_length, 1000),
-            ("frame_shift", frame_shift, 1000),
-        ):
-            if not 0 < value <= most:
-                raise ValueError(f"{name}={value:g}: expected a number above 0, and {most} at most")
-        self.size = int(sample_frequency * frame_length * 0.001)
-        self.shift = int(sample_frequency * frame_shift * 0.001)
-        if self.size < 2 or self.shift < 1:
-            raise ValueError(f"a window of {self.size} samples every {self.shift}: expected 2 or more, and 1 or more")
-        self.padded = 1 << (self.size - 1).bit_length()
-        if self.padded * num_mel_bins > MOST_WEIGHTS:
-            raise ValueError(f"{num_mel_bins} bins of windows of {self.size} samples: more than anybody needs")
-        self.preemphasis, self.remove_dc_offset, self.dither = preemphasis_coefficient, remove_dc_offset, dither
-        top = sample_frequency / 2
-        high = high_freq if high_freq > 0 else top + high_freq
-        if not 0 <= low_freq < high <= top:
-            raise ValueError(f"low_freq={low_freq:g}, high_freq={high_freq:g}: not within 0 to {top:g} Hz")
         self.options = {
             "num_mel_bins": num_mel_bins,
             "sample_frequency": sample_frequency,
@@ -105,9 +102,16 @@ class KaldiFbank(Float32Tables):
             "low_freq": low_freq,
             "high_freq": high_freq,
         }
-        weights = mel_weights(num_mel_bins, self.padded, sample_frequency, low_freq, high)
-        if bool((weights.sum(0) == 0).any()):
-            raise ValueError(f"num_mel_bins={num_mel_bins}: more than {self.padded} points of the FFT can fill")
+        check_bounds(self.options)
+        self.size = int(sample_frequency * frame_length * 0.001)
+        self.shift = int(sample_frequency * frame_shift * 0.001)
+        if self.size < 2 or self.shift < 1:
+            raise ValueError(f"a window of {self.size} samples every {self.shift}: expected 2 or more, and 1 or more")
+        self.padded = 1 << (self.size - 1).bit_length()
+        if self.padded * num_mel_bins > MOST_WEIGHTS:
+            raise ValueError(f"{num_mel_bins} bins of windows of {self.size} samples: more than anybody needs")
+        self.preemphasis, self.remove_dc_offset, self.dither = preemphasis_coefficient, remove_dc_offset, dither
+        weights = mel_weights(num_mel_bins, self.padded, sample_frequency, low_freq, high_freq)
         self.register_buffer("window", window_of(window_type, self.size).float(), persistent=False)
         self.register_buffer("mel", weights.float(), persistent=False)
 

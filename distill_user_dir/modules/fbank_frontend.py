@@ -1,17 +1,14 @@
 """The front-end on log-mel features: normalised Fbank, SpecAugment, one strided convolution with GLU, a Linear."""
 
-import json
-from typing import Any, Optional
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_user_dir.messages import quoted, reason
 from distill_user_dir.modules.fbank import Float32Tables, KaldiFbank
+from distill_user_dir.modules.padding import padding_mask
 from distill_user_dir.modules.spec_augment import SpecAugment
-from distill_user_dir.padding import padding_mask
-from distill_user_dir.texts import read_text
 
 SMALLEST_STD = 1e-5
 
@@ -25,27 +22,8 @@ class GlobalNorm(Float32Tables):
         self.register_buffer("mean", torch.zeros(bins))
         self.register_buffer("std", torch.ones(bins))
 
-    def read(self, path: str, fbank: KaldiFbank) -> None:
-        """Takes the statistics that manifests/fbank_stats.py wrote; ValueError where they do not fit."""
-        try:
-            stats = json.loads(read_text(path))
-            mean, std = torch.tensor(stats["mean"]), torch.tensor(stats["std"])
-            options = stats["options"]
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            told = f"{type(error).__name__}: {reason(error)}"
-            raise ValueError(f"{path}: no statistics of manifests/fbank_stats.py ({told}); make them anew") from None
-        if options != fbank.options:
-            told = quoted(str(options), 400)
-            raise ValueError(f"{path}: statistics of {told}, but the model has {fbank.options}; make them anew")
-        if mean.shape != self.mean.shape or std.shape != self.std.shape:
-            raise ValueError(f"{path}: {len(mean)} means and {len(std)} deviations, expected {len(self.mean)} of each")
-        wrong = ~(std > SMALLEST_STD) | ~std.isfinite() | ~mean.isfinite()
-        if bool(wrong.any()):
-            at = int(wrong.nonzero()[0])
-            raise ValueError(
-                f"{path}: bin {at} has mean {float(mean[at]):g} and deviation {float(std[at]):g}: "
-                "the audio has nothing there (silence, or a lower sample rate); use other audio or fewer bins"
-            )
+    def set(self, mean: Tensor, std: Tensor) -> None:
+        """(bins,) each, as `data.fbank_stats.read_stats` gives them."""
         self.mean.copy_(mean)
         self.std.copy_(std)
 
@@ -101,20 +79,3 @@ class FbankFrontend(nn.Module):
         if ragged:  # what lies behind an utterance is what lies behind one alone: the convolution's zeros
             x = x.masked_fill(padding_mask(frames, x.size(1)).unsqueeze(2), 0)
         return F.glu(self.conv(x.to(self.proj.weight.dtype).transpose(1, 2)), 1).transpose(1, 2)
-
-
-def fbank_frontend(cfg: Any, sample_rate: int) -> FbankFrontend:
-    """From the config of a `student_hubert`."""
-    fbank = KaldiFbank(
-        cfg.fbank_bins,
-        sample_rate,
-        cfg.fbank_length,
-        cfg.fbank_shift,
-        str(cfg.fbank_window),
-        dither=cfg.fbank_dither,
-    )
-    augment = SpecAugment(
-        cfg.spec_freq_masks, cfg.spec_freq_width, cfg.spec_time_masks, cfg.spec_time_width, cfg.spec_time_share
-    )
-    norm = NORMS[str(cfg.fbank_norm)](cfg.fbank_bins)
-    return FbankFrontend(cfg.encoder_embed_dim, fbank, norm, augment, cfg.fbank_kernel, cfg.fbank_stride)

@@ -10,12 +10,12 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from distill_user_dir.conv_layers import num_frames, parse_conv_layers
-from distill_user_dir.frame_labels import labelled_frames
 from distill_user_dir.modules.conv_frontend import ConvFrontend
+from distill_user_dir.modules.conv_layers import num_frames, parse_conv_layers
 from distill_user_dir.modules.encoder_layer import encoder_layer
+from distill_user_dir.modules.frame_alignment import labelled_frames
+from distill_user_dir.modules.padding import lengths_of, normalise_audio, padding_mask, to_device
 from distill_user_dir.modules.span_mask import span_mask
-from distill_user_dir.padding import lengths_of, normalise_audio, padding_mask, to_device
 
 FEATURES, PROJECTED, LAYER_INPUT = -2, -1, 0  # what comes before layer 1
 

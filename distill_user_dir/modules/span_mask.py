@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from distill_user_dir.padding import to_device
+from distill_user_dir.modules.padding import to_device
 
 
 def span_mask(lengths: Tensor, size: int, prob: float, span: int, min_spans: int = 0) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from distill_user_dir.padding import to_device
+from distill_user_dir.modules.padding import to_device
 
 
 def bands(sizes: Tensor, size: int, count: int, widest: Tensor) -> Tensor:

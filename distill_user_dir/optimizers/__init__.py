@@ -1,0 +1,1 @@
+"""The optimizers that fairseq registers."""

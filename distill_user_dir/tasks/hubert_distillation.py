@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, List, Optional
 
 import torch
@@ -10,24 +11,25 @@ from fairseq.logging import metrics
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
-from omegaconf import II, OmegaConf, open_dict
+from omegaconf import II, open_dict
 
 from distill_user_dir import compat
-from distill_user_dir.bad_data import BadFiles, LossWatch, without_fillers
-from distill_user_dir.checkpoints.building import build_hubert
-from distill_user_dir.checkpoints.hubert import hubert_in
-from distill_user_dir.clusters import Clusters, clusters_in
-from distill_user_dir.criterions.distillation import FRONTS, UNJUDGED, DistillationCriterion
-from distill_user_dir.dataset import DistillationDataset
-from distill_user_dir.frame_labels import check_dictionaries, check_frame_labels
-from distill_user_dir.initialisation import initialise, initialise_from_student
-from distill_user_dir.manifest import check_audio, check_kept, check_labels, check_sizes, read_dictionary, read_manifest
+from distill_user_dir.criterions.distillation import UNJUDGED, DistillationCriterion
+from distill_user_dir.data.bad_data import BadFiles, LossWatch, without_fillers
+from distill_user_dir.data.dataset import DistillationDataset
+from distill_user_dir.data.frame_labels import check_frame_labels
+from distill_user_dir.data.manifest import (
+    check_audio,
+    check_kept,
+    check_labels,
+    check_sizes,
+    read_dictionary,
+    read_manifest,
+)
 from distill_user_dir.models.student_ctc import StudentCtc
-from distill_user_dir.models.student_hubert import StudentHubert
-from distill_user_dir.modules.hubert import LengthAwareHubert
-from distill_user_dir.needs import Needs, settle
 from distill_user_dir.stages import in_frontend_stage
-from distill_user_dir.teacher import Teacher
+from distill_user_dir.teaching.building import build_student
+from distill_user_dir.teaching.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -94,77 +96,15 @@ class HubertDistillationTask(HubertPretrainingTask):
         self.iterator: Any = None  # over the training split, in the latest epoch
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
+        build = partial(super().build_model, from_checkpoint=from_checkpoint)
         if cfg._name == "student_hubert" and not from_checkpoint:
-            return self.build_student(cfg)
-        model = super().build_model(cfg, from_checkpoint)
+            model, self.teacher = build_student(self, cfg, build)
+            return model
+        model = build(cfg)
         if isinstance(model, StudentCtc) and not from_checkpoint:
             with open_dict(cfg):  # fairseq builds models from a copy of cfg, and saves the original
                 cfg.w2v_args = model.cfg.w2v_args
         return model
-
-    def build_student(self, cfg: Any) -> torch.nn.Module:
-        """A student and, where its losses need one, the teacher to run beside it (`self.teacher`).
-
-        What the student takes over from the teacher's sizes is written into `cfg`, and so into its checkpoints.
-        """
-        needs = Needs.of(cfg)
-        if needs.labels and not self.cfg.labels:
-            raise ValueError(
-                "criterion.discriminative_target=kmeans, but task.labels is empty: name the label files, "
-                "e.g. task.labels=[km] task.label_rate=50 (data=km50 in the recipes)"
-            )
-        if needs.checkpoint:
-            student = self.build_beside_teacher(cfg, needs)
-        else:
-            settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
-            student = super().build_model(cfg)
-        self.prepare(student, cfg)
-        return student
-
-    def build_beside_teacher(self, cfg: Any, needs: Needs) -> StudentHubert:
-        if OmegaConf.is_missing(self.cfg, "teacher_path") or not self.cfg.teacher_path:
-            raise ValueError("task.teacher_path is not set: name the checkpoint of the HuBERT to distil")
-        path = self.cfg.teacher_path
-        checkpoint = hubert_in(path)
-        whole = build_hubert(checkpoint, valid_statistics=self.cfg.teacher_valid_statistics)
-        if needs.frontend and whole.is_fbank:
-            raise ValueError(
-                f"{path}: criterion.frontend_updates={cfg.frontend_updates} needs a teacher on waveforms, and this "
-                "one is a student on Fbank; take another, or frontend_updates=0 frontend_weight=0"
-            )
-        settle(cfg, "teacher_embed_dim", whole.embed_dim, path)
-        clusters = clusters_in(checkpoint) if needs.clusters else None
-        if clusters is not None:
-            self.settle_clusters(cfg, clusters, path)
-        elif needs.labels:
-            settle(cfg, "cluster_sizes", [len(dictionary) for dictionary in self.dictionaries], self.get_label_dir())
-        student = super().build_model(cfg)
-        if clusters is not None and cfg.discriminative_head == "codebook":
-            student.cluster_head.codebook.copy_(clusters.head.codebook)
-        self.check_alignment(student, whole)
-        initialise(student, whole, cfg, path)
-        if needs.forward:
-            head = clusters.head if needs.posteriors else None
-            front = FRONTS[cfg.frontend_target] if needs.frontend else None
-            self.teacher = Teacher(whole, student.targets, path, head, front)
-            reach = f"layer {self.teacher.last}" if self.teacher.last > 0 else "its front-end"
-            logger.info(f"teacher {path}: {self.teacher.depth} layers, run up to {reach}")
-            self.teacher.truncate()
-        else:
-            logger.info(f"teacher {path}: not run, the losses do not need it")
-        return student
-
-    def prepare(self, student: StudentHubert, cfg: Any) -> None:
-        """What a student takes from other files than its teacher's before it is trained."""
-        if cfg.init_from_student:
-            initialise_from_student(student, cfg.init_from_student)
-        if student.is_fbank and str(cfg.fbank_norm) == "global":
-            if not cfg.fbank_stats:
-                raise ValueError(
-                    "model.fbank_stats is not set: make it with manifests/fbank_stats.py, or take "
-                    "model.fbank_norm=utterance"
-                )
-            student.feature_extractor.norm.read(cfg.fbank_stats, student.feature_extractor.fbank)
 
     def train_step(
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
@@ -220,33 +160,6 @@ class HubertDistillationTask(HubertPretrainingTask):
         super().reduce_metrics(self.bad_files.count(logging_outputs), criterion)
         if any(log.get(UNJUDGED) for log in logging_outputs):
             metrics.log_scalar(self.cfg.best_checkpoint_metric, None, 0)
-
-    def settle_clusters(self, cfg: Any, clusters: Clusters, path: str) -> None:
-        """Sizes of the teacher's clusters into `cfg`; labels that are to be looked up in its codebook are its own."""
-        settle(cfg, "cluster_sizes", clusters.head.sizes, path)
-        settle(cfg, "codebook_dim", clusters.head.codebook.size(1), path)
-        if cfg.discriminative_target == "kmeans":
-            if clusters.symbols is None:
-                raise ValueError(
-                    f"{path} does not keep the dictionary of its labels, so that {self.get_label_dir()}'s cannot be "
-                    "compared with it; use criterion.discriminative_head=linear"
-                )
-            check_dictionaries(self.dictionaries, clusters.symbols, self.get_label_dir(), path)
-
-    def check_alignment(self, student: StudentHubert, whole: LengthAwareHubert) -> None:
-        """ValueError unless student and teacher make the same frames of the same audio, for every length."""
-        path = self.cfg.teacher_path
-        if whole.sample_rate != student.sample_rate:
-            raise ValueError(f"{path} wants {whole.sample_rate} Hz audio, task.sample_rate is {student.sample_rate}")
-        lengths = torch.arange(0, 3 * student.sample_rate)
-        ours, theirs = student.num_frames(lengths), whole.num_frames(lengths)
-        if not torch.equal(ours, theirs):
-            at = int((ours != theirs).nonzero()[0])
-            fields = "fbank_length, fbank_shift and fbank_stride" if student.is_fbank else "conv_feature_layers"
-            raise ValueError(
-                f"model.{fields}: {at} samples give {int(ours[at])} frames of the student and "
-                f"{int(theirs[at])} of {path}; kernels and strides must give the same frames"
-            )
 
     def load_dictionaries(self) -> List[Dictionary]:
         """`{label_dir}/dict.{label}.txt` of every label set; ValueError where one is missing or malformed."""

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.checkpoints.hostile import Honest
+from tests.decoding.letter_model import language_model
 from tests.helpers import finetune_overrides, train
-from tests.letter_model import language_model
 
 
 @pytest.fixture(scope="session")

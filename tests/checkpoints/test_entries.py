@@ -14,7 +14,7 @@ from distill_user_dir.checkpoints import archive, loading
 from manifests import lexicon
 from tests.checkpoints.entries import ENTRIES, TAKES, Place
 from tests.checkpoints.hostile import CASES
-from tests.letter_model import write_arpa
+from tests.decoding.letter_model import write_arpa
 from tests.own_process import MEGABYTES, SECONDS
 
 # one of each kind, the first, or the one that says most

@@ -8,8 +8,10 @@ from fairseq.criterions.hubert_criterion import HubertCriterion
 from fairseq.logging import metrics
 from fairseq.models.hubert.hubert import HubertModel
 
-from distill_user_dir.criterions.distillation import DistillationCriterion, DistillationCriterionConfig
-from distill_user_dir.models.student_hubert import StudentHubert, student_config
+from distill_user_dir.criterions.distillation import DistillationCriterion
+from distill_user_dir.criterions.distillation_config import DistillationCriterionConfig
+from distill_user_dir.models.student_config import student_config
+from distill_user_dir.models.student_hubert import StudentHubert
 from tests.criterions.test_distillation import LENGTHS, setup
 from tests.helpers import SIZES, batch, dictionary, hubert_configs, shake, struct, write_corpus, write_labels
 

@@ -9,10 +9,10 @@ from fairseq.data.dictionary import Dictionary
 from omegaconf import OmegaConf
 
 from distill_user_dir import infer  # noqa: F401  (fairseq's examples can be imported after it)
-from distill_user_dir.held_units import hear_held_units
-from distill_user_dir.word_times import word_times
+from distill_user_dir.decoding.held_units import hear_held_units
+from distill_user_dir.decoding.word_times import word_times
 from manifests import lexicon, sentencepieces
-from tests.letter_model import write_arpa
+from tests.decoding.letter_model import write_arpa
 
 TEXT = ["THE CAT SAT ON THE MAT", "IT'S A DOG AND A CAT", "NO NO NO", "SEVEN SHEEP SLEEP ON THE MAT", "A HAT"]
 

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from distill_user_dir.checkpoints.building import build_hubert
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.models.student_hubert import StudentHubert
-from distill_user_dir.teacher import load_whole
+from distill_user_dir.teaching.teacher import load_whole
 from tests.helpers import TINY_STUDENT, USER_DIR, listed, noise, recipe
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from distill_user_dir.conv_layers import num_frames
+from distill_user_dir.data.fbank_stats import read_stats
+from distill_user_dir.modules.conv_layers import num_frames
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.modules.fbank_frontend import FbankFrontend, GlobalNorm, UtteranceNorm
 from distill_user_dir.modules.spec_augment import SpecAugment
@@ -99,7 +100,7 @@ def stats(**changes):
 def test_statistics_are_read(tmp_path):
     (tmp_path / "fbank.json").write_text(json.dumps(stats()))
     norm = GlobalNorm(80)
-    norm.read(str(tmp_path / "fbank.json"), KaldiFbank())
+    norm.set(*read_stats(str(tmp_path / "fbank.json"), KaldiFbank().options, 80))
     assert float(norm.mean[3]) == 8 and float(norm.std[3]) == 3
 
 
@@ -119,9 +120,9 @@ def test_statistics_are_read(tmp_path):
 def test_statistics_that_do_not_fit_are_refused(tmp_path, text, message):
     (tmp_path / "fbank.json").write_text(text)
     with pytest.raises(ValueError, match=f"fbank.json: .*{message}"):
-        GlobalNorm(80).read(str(tmp_path / "fbank.json"), KaldiFbank())
+        read_stats(str(tmp_path / "fbank.json"), KaldiFbank().options, 80)
     with pytest.raises(ValueError, match="none.json: no statistics.*No such file"):
-        GlobalNorm(80).read(str(tmp_path / "none.json"), KaldiFbank())
+        read_stats(str(tmp_path / "none.json"), KaldiFbank().options, 80)
 
 
 def test_an_even_kernel_is_refused():

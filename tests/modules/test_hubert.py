@@ -8,10 +8,11 @@ from omegaconf import OmegaConf
 
 from distill_user_dir.checkpoints.building import build_hubert
 from distill_user_dir.checkpoints.hubert import hubert_in
-from distill_user_dir.models.student_hubert import StudentHubert, student_config
+from distill_user_dir.models.student_config import student_config
+from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.conv_frontend import group_norm_over_valid
 from distill_user_dir.modules.hubert import LAYER_INPUT, PROJECTED
-from distill_user_dir.teacher import Teacher
+from distill_user_dir.teaching.teacher import Teacher
 from tests.helpers import SIZES, batch, hubert_configs, noise, shake
 
 LENGTHS = [16000, 24000, 11111, 23999, 400, 7680]

@@ -5,7 +5,7 @@ import torch
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 
 from distill_user_dir.optimizers.adamw import AdamW, AdamWConfig
-from tests.waits import CountWaits
+from tests.training.waits import CountWaits
 
 OPTIONS = {"adam_betas": "(0.9,0.98)", "adam_eps": 1e-6, "weight_decay": 0.01, "lr": [0.003]}
 

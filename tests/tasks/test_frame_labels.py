@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from distill_user_dir.conv_layers import num_frames, parse_conv_layers
+from distill_user_dir.modules.conv_layers import num_frames, parse_conv_layers
 from tests.helpers import CNN, distill_overrides, train, write_corpus, write_labels
 from tests.tasks.test_hubert_distillation import dataset, edit, recorded, refused
 

@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 
 from distill_user_dir.checkpoints.layouts.layout import Layout, Shape, Weights, transformer_layer
 from distill_user_dir.checkpoints.pickled import Refused
-from distill_user_dir.conv_layers import parse_conv_layers
 from distill_user_dir.messages import quoted
+from distill_user_dir.modules.conv_layers import parse_conv_layers
 
 SHORTEST_HOP = 80  # samples from one frame to the next, of which a shorter one takes ever more
 WIDEST = 256  # channels of a convolution for each sample from one of its outputs to the next; HuBERT has 512 for 5

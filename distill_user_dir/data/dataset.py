@@ -1,0 +1,101 @@
+"""fairseq's HubertDataset, which crops the same way after a resume, reads labels in any script, and outlives files."""
+
+import logging
+import os
+from typing import Any, Dict, List
+
+import torch
+from fairseq.data.audio.hubert_dataset import HubertDataset
+from fairseq.data.data_utils import numpy_seed
+
+from distill_user_dir.data.audio import AudioError, read_samples
+
+logger = logging.getLogger(__name__)
+
+
+class DistillationDataset(HubertDataset):
+    """What fairseq's gives, with crops that depend on nothing but (seed, epoch, utterances).
+
+    fairseq draws crops from a generator that is seeded once and not restored by a resume.
+
+    A batch says on the CPU what a device would else be asked for: `lengths`, [B] samples, and `label_counts`, [B] frame
+    labels, the fewest of all sets.
+
+    max_bad_share: of the utterances that may turn out unreadable, cut or not finite; these are left out of their
+    batches, with a warning, and marked in `bad`, (utterances,) bool. At 0 the first one is an AudioError.
+    """
+
+    supports_fetch_outside_dataloader = False  # fairseq would read a batch at each epoch, to fill others with
+    can_reuse_epoch_itr_across_epochs = False  # fairseq's batches would be those of the epoch of the latest start
+
+    def __init__(self, manifest_path: str, seed: int, max_bad_share: float = 0.0, **kwargs: Any):
+        super().__init__(manifest_path, **kwargs)
+        self.seed = seed
+        self.shared_epoch = torch.ones(1, dtype=torch.long).share_memory_()  # data workers outlive an epoch
+        self.max_bad_share = max_bad_share
+        self.bad = torch.zeros(len(self.sizes), dtype=torch.bool).share_memory_()  # data workers write to it
+
+    def path_of(self, index: int) -> str:
+        return os.path.join(self.audio_root, self.audio_names[index])
+
+    def get_audio(self, index: int) -> torch.Tensor:
+        """(N,) float32; AudioError where the file is not what the manifest says."""
+        return torch.from_numpy(read_samples(self.path_of(index), int(self.sizes[index]), self.sample_rate))
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        """As fairseq's; `source` is None for a file that cannot be used."""
+        try:
+            return super().__getitem__(index)
+        except AudioError as error:
+            if self.max_bad_share <= 0:
+                raise AudioError(f"{error}; or allow for bad files with task.max_bad_share") from None
+            if not self.bad[index]:
+                logger.warning(f"left out: {error}")
+            self.bad[index] = True
+            return {"id": index, "source": None}
+
+    def next_good(self, index: int) -> Dict[str, Any]:
+        """The first utterance behind this one that can be used, in the order of the manifest."""
+        for step in range(1, len(self) + 1):
+            sample = self[(index + step) % len(self)]
+            if sample["source"] is not None:
+                return sample
+        raise AudioError(f"{self.path_of(index)}: neither this nor any other file of its manifest can be read")
+
+    def get_label(self, index: int, label_idx: int) -> Any:
+        """An utterance's labels, as its label processor gives them.
+
+        fairseq seeks by bytes and reads as many characters: after the first that is not ASCII, others' labels too.
+        """
+        start, end = self.label_offsets_list[label_idx][index]
+        with open(self.label_paths[label_idx], "rb") as stream:
+            stream.seek(start)
+            line = stream.read(end - start).decode("utf-8")
+        return self.label_processors[label_idx](line)
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.shared_epoch.fill_(epoch)
+
+    def collater(self, samples: List[Dict[str, Any]]) -> Dict[str, Any]:
+        """As fairseq's: `net_input.source` (B, N) raw audio, `net_input.padding_mask` (B, N) bool, labels.
+
+        The audio is float64, since fairseq's trainer casts all float32 of a sample to half precision where it trains
+        in it, and a log-mel of half-precision audio is off by up to 2. The values are float32's.
+
+        A batch of which nothing can be used has another utterance; so has one of none, which a worker gets where the
+        batches do not divide by the workers, and which the task then counts as nothing (`filler`). fairseq would take
+        an empty one at the end of an update for no frames at all, and not divide by those of the batches before it,
+        whose gradients it keeps.
+        """
+        filler = not samples
+        if all(sample["source"] is None for sample in samples):
+            samples = [self.next_good(-1 if filler else samples[-1]["id"])]
+        with numpy_seed(self.seed, int(self.shared_epoch), *(sample["id"] for sample in samples)):
+            batch = super().collater(samples)
+        net_input = batch["net_input"]
+        net_input["source"] = net_input["source"].double()
+        batch["lengths"] = (~net_input["padding_mask"]).sum(1).tolist()
+        if self.num_labels and not self.single_target:
+            batch["label_counts"] = torch.stack(batch["target_lengths_list"]).amin(0).tolist()
+        return {**batch, "filler": filler}
