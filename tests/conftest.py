@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from manifests import fbank_stats
-from tests.helpers import distill_overrides, run, train_command, write_corpus, write_hubert, write_labels
+from tests.commands import run, train_command
+from tests.helpers import distill_overrides, write_corpus, write_hubert, write_labels
 from tests.own_process import in_its_own_process  # noqa: F401  (a fixture)
 
 

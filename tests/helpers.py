@@ -1,11 +1,6 @@
 """HuBERT checkpoints as fairseq writes them, tiny corpora, and fairseq's commands, for the tests."""
 
 import argparse
-import os
-import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import distill_user_dir
+from tests.commands import listed
 
 try:
     from hydra import compose, initialize_config_dir
@@ -189,50 +185,6 @@ def recipe(folder, name, *overrides, defaults=True, structured=None):
     if defaults and structured is None:
         add_defaults(cfg)
     return cfg
-
-
-def listed(overrides):
-    return [f"{key}={value}" for key, value in overrides.items()]
-
-
-def train_command(folder, name, overrides, surviving=False):
-    """A `fairseq-hydra-train` command line, or one of `distill_user_dir.train`, run by this Python."""
-    start = [str(Path(sys.executable).parent / "fairseq-hydra-train")]
-    if surviving:
-        start = [sys.executable, "-m", "distill_user_dir.train"]
-    return start + ["--config-dir", str(RECIPES / folder), "--config-name", name] + listed(overrides)
-
-
-def environment():
-    # hydra's configs lie beside fairseq's package; one thread, so that sums are added up in one order
-    return dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONPATH=str(ROOT), HYDRA_FULL_ERROR="1")
-
-
-def run(command, cwd):
-    """Output of a command that has to succeed."""
-    process = start(command, cwd)
-    output = process.communicate(timeout=600)[0]
-    assert process.returncode == 0, output[-4000:]
-    return output
-
-
-def start(command, cwd, **more):
-    """A process with all its output in one pipe."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=str(cwd), env=environment(), **streams, **more)
-
-
-def kill_at(command, folder, update):
-    """Runs a training until it has saved the checkpoint of this update, all copies included, and SIGKILLs it."""
-    saved = re.compile(rf"Saved checkpoint .* @ {update} updates")
-    with start(command, folder) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if saved.search(line):
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.wait() == -signal.SIGKILL, "".join(lines[-40:])
 
 
 def distill_overrides(teacher, folder, save_dir, **more):

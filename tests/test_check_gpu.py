@@ -2,7 +2,8 @@
 
 import sys
 
-from tests.helpers import ROOT, run
+from tests.commands import run
+from tests.helpers import ROOT
 
 COMMAND = [sys.executable, str(ROOT / "benchmarks" / "check_gpu.py"), "--rehearse", "--out"]
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 import steps
 
-from tests.helpers import ROOT, USER_DIR, environment, kill_at, run, train_command, write_corpus, write_labels
+from tests.commands import environment, kill_at, run, train_command
+from tests.helpers import ROOT, USER_DIR, write_corpus, write_labels
 
 
 def test_progress_shows_updates_and_validation():

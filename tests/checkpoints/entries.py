@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, NamedTuple
 from distill_user_dir import infer, profile, slim, tune
 from distill_user_dir.student import load_student
 from manifests import features
-from tests.helpers import RECIPES, distill_overrides, finetune_overrides, listed, train
+from tests.commands import listed
+from tests.helpers import RECIPES, distill_overrides, finetune_overrides, train
 from tests.own_process import command
 
 # The kind of a sound checkpoint that each takes, by its name in `Honest`.

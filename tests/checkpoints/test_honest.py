@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from distill_user_dir.checkpoints import loading
 from tests.checkpoints import archives
 from tests.checkpoints.hostile import storage
-from tests.helpers import dictionary, kill_at, run, train_command, write_hubert
+from tests.commands import kill_at, run, train_command
+from tests.helpers import dictionary, write_hubert
 from tests.helpers import distill_overrides as overrides_of
 
 FORMATS = [(zipped, protocol) for zipped in (True, False) for protocol in (2, 3, 4)]

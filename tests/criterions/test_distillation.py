@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.criterions.distillation import DistillationCriterion, check_frames
-from tests.helpers import batch, distill_overrides, listed, recipe
+from tests.commands import listed
+from tests.helpers import batch, distill_overrides, recipe
 
 PLAIN = {"model.dropout": 0, "model.attention_dropout": 0, "model.feature_grad_mult": 1}
 LENGTHS = [16000, 24000, 11111, 8000]

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -12,7 +11,8 @@ import torch
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.data.audio import AudioError
 from distill_user_dir.data.dataset import DistillationDataset
-from tests.helpers import distill_overrides, environment, finetune_overrides, run, train_command, write_corpus
+from tests.commands import Process, run, train_command
+from tests.helpers import distill_overrides, finetune_overrides, write_corpus
 
 LENGTHS = [16000, 12000, 9000, 14000, 11000]
 
@@ -90,16 +90,7 @@ def test_a_batch_of_nothing_else_has_the_next_utterance(folder):
 
 
 def attempt(command, folder):
-    done = subprocess.run(
-        command,
-        cwd=str(folder),
-        env={**environment(), "HYDRA_FULL_ERROR": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    return done.returncode, done.stdout
+    return Process(command, folder, HYDRA_FULL_ERROR="").end(300)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 import torch
 from fairseq import tasks
 
-from tests.helpers import distill_overrides, listed, recipe, write_corpus
+from tests.commands import listed
+from tests.helpers import distill_overrides, recipe, write_corpus
 
 EPOCHS = 4
 

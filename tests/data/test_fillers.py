@@ -10,7 +10,8 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.trainer import Trainer
 
 from distill_user_dir.training.processes import free_port
-from tests.helpers import distill_overrides, finetune_overrides, listed, recipe, write_corpus
+from tests.commands import listed
+from tests.helpers import distill_overrides, finetune_overrides, recipe, write_corpus
 
 MOST = 7  # batches, of two utterances each
 STILL = {

@@ -19,8 +19,9 @@ from distill_user_dir import infer
 from distill_user_dir.decoding.wer import bootstrap_interval
 from distill_user_dir.models.student_ctc import StudentCtc, StudentCtcConfig
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationConfig, HubertDistillationTask
+from tests.commands import run
 from tests.decoding.letter_model import save_checkpoint, waveform, write_split
-from tests.helpers import RECIPES, USER_DIR, run
+from tests.helpers import RECIPES, USER_DIR
 
 OURS = ("--config-dir", str(RECIPES / "decode"), "--config-name", "viterbi")
 FAIRSEQ = os.path.dirname(fairseq.__file__)

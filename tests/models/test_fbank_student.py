@@ -13,18 +13,8 @@ from torch import nn
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.student import load_student
-from tests.helpers import (
-    ROOT,
-    TINY_STUDENT,
-    batch,
-    distill_overrides,
-    finetune_overrides,
-    listed,
-    noise,
-    recipe,
-    run,
-    train,
-)
+from tests.commands import listed, run
+from tests.helpers import ROOT, TINY_STUDENT, batch, distill_overrides, finetune_overrides, noise, recipe, train
 from tests.models.test_student_hubert import built, parameters, size_by_hand
 
 FBANK = ("frontend=fbank", "model.fbank_stats=null", "model.fbank_norm=utterance")

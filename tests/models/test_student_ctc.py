@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.models.student_ctc import StudentCtc
-from tests.helpers import batch, finetune_overrides, listed, recipe, run, train, train_command
+from tests.commands import listed, run, train_command
+from tests.helpers import batch, finetune_overrides, recipe, train
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from distill_user_dir.checkpoints.building import build_hubert
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.teaching.teacher import load_whole
-from tests.helpers import TINY_STUDENT, USER_DIR, listed, noise, recipe
+from tests.commands import listed
+from tests.helpers import TINY_STUDENT, USER_DIR, noise, recipe
 
 
 def composed(teacher, name, student, *overrides):

@@ -8,7 +8,8 @@ import torch
 from fairseq import tasks
 
 from distill_user_dir.tasks.hubert_distillation import HubertDistillationTask
-from tests.helpers import distill_overrides, finetune_overrides, listed, recipe, train, write_corpus
+from tests.commands import listed
+from tests.helpers import distill_overrides, finetune_overrides, recipe, train, write_corpus
 
 
 @pytest.fixture

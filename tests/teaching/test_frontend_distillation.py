@@ -6,7 +6,8 @@ import torch
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.stages import FRONTEND
 from distill_user_dir.training.processes import free_port
-from tests.helpers import distill_overrides, kill_at, run, start, train_command
+from tests.commands import Process, kill_at, run, train_command
+from tests.helpers import distill_overrides
 
 STAGED = {
     "frontend": "fbank",
@@ -130,9 +131,9 @@ def test_two_workers_leave_the_rest_alone_as_well(through, command, tmp_path):
         options = {"world_size": 2, "rank": rank, "backend": "gloo", "no_spawn": "true"}
         options["init_method"] = f"tcp://127.0.0.1:{port}"
         options = {f"distributed_training.distributed_{name}": value for name, value in options.items()}
-        workers.append(start(command(tmp_path, **options, **{"optimization.max_update": 6}), tmp_path))
-    outputs = [worker.communicate()[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], outputs[0][-3000:]
+        workers.append(Process(command(tmp_path, **options, **{"optimization.max_update": 6}), tmp_path))
+    ends = [worker.end() for worker in workers]
+    assert [status for status, _ in ends] == [0, 0], ends[0][1][-3000:]
     ours, theirs = check_first_stage(tmp_path), rest(at(through[0], 4))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 

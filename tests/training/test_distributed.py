@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from distill_user_dir.checkpoints.loading import load
-from tests.helpers import distill_overrides, finetune_overrides, run, train_command
+from tests.commands import run, train_command
+from tests.helpers import distill_overrides, finetune_overrides
 
 UPDATES = 4
 NO_DROPOUT = {

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distill_user_dir.checkpoints.loading import load
-from tests.helpers import distill_overrides, kill_at, run, train_command
+from tests.commands import kill_at, run, train_command
+from tests.helpers import distill_overrides
 
 # Everything that draws random numbers is on: crops, dropout, masks, layerdrop, the order of the batches.
 RANDOM = {

@@ -3,17 +3,16 @@
 import logging
 import os
 import re
-import resource
 import shutil
 import signal
-import subprocess
 
 import pytest
 import torch
 
 from distill_user_dir.checkpoints.loading import CheckpointError, damage, load
 from distill_user_dir.training.resuming import use_newest_whole
-from tests.helpers import distill_overrides, environment, kill_at, run, start, train_command, write_hubert
+from tests.commands import Process, failure, kill_at, run, train_command
+from tests.helpers import distill_overrides, write_hubert
 
 OPTIONS = {
     "dataset.num_workers": 2,
@@ -53,9 +52,9 @@ def same(ours, theirs):
 
 def signal_at(command, folder, line, whom):
     """Runs a training until it prints `line`, sends SIGTERM by `whom(pid)`, and returns status and output."""
-    process = start(command, folder, start_new_session=True)
+    process = Process(command, folder, session=True)
     lines = []
-    for text in process.stdout:
+    for text in process.output:
         lines.append(text)
         if re.search(line, text) and whom is not None:
             whom(process.pid)
@@ -140,18 +139,9 @@ def test_an_empty_folder_is_a_beginning(tmp_path):
 def test_a_full_disk_is_told_and_leaves_the_old_checkpoint_whole(tmp_path, command, through):
     kill_at(command(tmp_path), tmp_path, 4)
     size = (tmp_path / "checkpoint_last.pt").stat().st_size
-    limited = subprocess.run(
-        command(tmp_path, **{"dataset.num_workers": 0}),  # a limit on files is one on the memory they share
-        cwd=str(tmp_path),
-        env={**environment(), "HYDRA_FULL_ERROR": ""},
-        timeout=300,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
-    )
-    last = limited.stdout.strip().splitlines()[-1]
-    assert limited.returncode == 1 and re.search(r"^\S*checkpoint_2_8.pt: cannot be written \(.*make room", last)
+    limited = command(tmp_path, **{"dataset.num_workers": 0})  # a limit on files is one on the memory they share
+    last = failure(limited, tmp_path, largest_file=size // 2).strip().splitlines()[-1]
+    assert re.search(r"^\S*checkpoint_2_8.pt: cannot be written \(.*make room", last)
     assert updates(tmp_path / "checkpoint_last.pt") == 4 and not list(tmp_path.glob("*.tmp"))
     run(command(tmp_path), tmp_path)
     assert same(end_of(tmp_path), through)
@@ -159,16 +149,9 @@ def test_a_full_disk_is_told_and_leaves_the_old_checkpoint_whole(tmp_path, comma
 
 def last_line(command, folder):
     """Of a training that has to fail without a traceback."""
-    done = subprocess.run(
-        command,
-        cwd=str(folder),
-        env={**environment(), "HYDRA_FULL_ERROR": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    return done.stderr.strip().split("\n")[-1]
+    told = failure(command, folder, errors_alone=True)
+    assert "Traceback" not in told
+    return told.strip().split("\n")[-1]
 
 
 def test_errors_before_the_training_are_one_line(tmp_path, command):

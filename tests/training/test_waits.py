@@ -5,7 +5,8 @@ import torch
 from fairseq import tasks
 from torch.utils._pytree import tree_flatten
 
-from tests.helpers import distill_overrides, finetune_overrides, listed, recipe, write_corpus, write_labels
+from tests.commands import listed
+from tests.helpers import distill_overrides, finetune_overrides, recipe, write_corpus, write_labels
 from tests.training.waits import CountCopies, CountWaits
 
 KINDS = {

@@ -15,7 +15,7 @@ import torch
 
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.training.processes import free_port
-from tests.helpers import environment, run, train_command
+from tests.commands import environment, run, train_command
 from tests.training.test_distributed import distillation, fine_tuning, front_end
 
 MOST = 40

@@ -1,0 +1,12 @@
+"""What the processes of `tests.commands` have imported: fairseq, and nothing of this package, which they import."""
+
+import logging
+
+level, handlers = logging.root.level, list(logging.root.handlers)
+import fairseq_cli.hydra_train  # noqa: E402, F401
+import fairseq_cli.train  # noqa: E402, F401
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+logging.root.setLevel(level)
+logging.root.handlers[:] = handlers
