@@ -14,7 +14,7 @@ install: $(STAMP)
 
 # fairseq's build needs torch, numpy and cython to be there already; 3.1 of cython is too new for it.
 # torch is pinned: a plain `pip install torch` takes the newest, which may be gigabytes of CUDA.
-$(STAMP): setup.py Makefile
+$(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install "$(TORCH)" "numpy" "cython<3.1" "setuptools" wheel
 	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,lm,dev]"

@@ -14,19 +14,19 @@ decoding.results_path (or, where that is not set, in hydra's run folder):
 - words.ctm       with a KenLM: id, channel 1, start and duration in seconds, word; NIST's format
 
 A manifest line that is not scored exactly once is an error. Relative paths count from the folder of the call.
-Errors are one line and exit status 1, or with HYDRA_FULL_ERROR=1 a traceback.
+Errors are one line and exit status 1, or with HYDRA_FULL_ERROR=1 a traceback. --hydra-help tells of hydra's own
+options, --cfg job prints all settings of a recipe.
 """
-
-import warnings
 
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_user_dir.decoding.fairseq_infer import exit_with
 from distill_user_dir.decoding.processor import infer
+from distill_user_dir.messages import help_of
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", message="(?s).*hydra.cc/docs/1.2/upgrades")  # of fairseq's way to use it
+    help_of(__doc__)
     try:
         infer.cli_main()
     except OmegaConfBaseException as error:  # of what hydra reads before the job starts

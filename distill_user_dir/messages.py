@@ -34,3 +34,10 @@ def tell(error: Any) -> None:
     """A command's error, line by line, on stderr."""
     for line in str(error).split("\n"):
         print(plain(line), file=sys.stderr)
+
+
+def help_of(usage: str) -> None:
+    """Prints a command's usage text and ends it, where --help is asked of one whose options are hydra's."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(usage.strip())
+        sys.exit(0)

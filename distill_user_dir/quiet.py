@@ -11,11 +11,20 @@ from typing import Iterator
 
 ADVISING = "fairseq.tasks.text_to_speech"
 
+WARNINGS = (
+    "weight_norm.* is deprecated",
+    "hydra.cc/docs",
+    "version_base",
+    "'pin_memory' argument",
+    r"torch\.cuda\.amp",
+)
+
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
     """Leaves the root logger as it was, whatever is imported in here."""
-    warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated")  # which HuBERT's positions have
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=f"(?s).*{message}")
     root, advising = logging.getLogger(), logging.getLogger(ADVISING)
     handlers, level, advising.disabled = list(root.handlers), root.level, True
     try:

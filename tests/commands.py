@@ -109,6 +109,7 @@ def train_command(folder, name, overrides, surviving=False):
     start = ["fairseq-hydra-train"]
     if surviving:
         start = [sys.executable, "-m", "distill_user_dir.train"]
+        overrides = {"common.log_format": "simple", **overrides}
     return start + ["--config-dir", str(ROOT / "recipes" / folder), "--config-name", name] + listed(overrides)
 
 

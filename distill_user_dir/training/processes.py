@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 import distill_user_dir
 from distill_user_dir.messages import plain
-from distill_user_dir.training import preemption, resuming, saving
+from distill_user_dir.training import preemption, progress, resuming, saving
 
 HERE = os.path.dirname(os.path.abspath(distill_user_dir.__file__))
 TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
@@ -61,7 +61,10 @@ def main(cfg: Any, **kwargs: Any) -> None:
     DataLoader.__init__ = functools.partialmethod(torchs_dataloader, worker_init_fn=outlive)
     try:
         with one_line_errors():
+            shown = progress.take_over(cfg)
             train.main(cfg, **kwargs)
+        if shown is not None:
+            shown.end()
         leave_the_others()
     except SystemExit as left:
         if left.code == preemption.PREEMPTED:
@@ -81,6 +84,9 @@ def leave_the_others() -> None:
 def call_main(cfg: Any, main: Callable, **kwargs: Any) -> None:
     """fairseq's, which counts GPUs: several processes on CPUs are started here. SIGTERM to the process that waits for
     those it has started is theirs."""
+    if not cfg.get("task"):
+        with one_line_errors():
+            raise ValueError("no recipe: name one, e.g. --config-dir $PWD/recipes/distill --config-name laptop")
     where = cfg.distributed_training
     if where.distributed_init_method is None:
         if cfg.common.cpu:

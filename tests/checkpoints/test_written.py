@@ -1,7 +1,7 @@
 """Checkpoints that an earlier version wrote load, give the outputs that it gave, and are trained on.
 
-`written/` has, after a few updates each: students with a CNN and with Fbank, distilled with a discriminative loss and in
-two stages; both fine-tuned; a HuBERT fine-tuned. `outputs.npz` is what that version computed from them.
+`written/` has, after a few updates each: students with a CNN and with Fbank, distilled with a discriminative loss and
+in two stages; both fine-tuned; a HuBERT fine-tuned. `outputs.npz` is what that version computed from them.
 """
 
 import shutil
