@@ -9,7 +9,7 @@ from distill_user_dir.messages import reason
 
 
 def need(module: str, extra: str) -> Any:
-    """The module; ValueError with the way out where it is not installed. extra: the part of pyproject.toml that has it."""
+    """The module; ValueError with the way out where it is not installed. extra: what pyproject.toml calls its group."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

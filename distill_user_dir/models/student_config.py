@@ -9,6 +9,7 @@ from omegaconf import II, DictConfig, OmegaConf
 
 from distill_user_dir.criterions.distillation_config import DistillationCriterionConfig
 from distill_user_dir.modules.fbank_frontend import NORMS
+from distill_user_dir.modules.frontends import FRONTENDS
 from distill_user_dir.modules.heads import HEADS
 
 
@@ -24,7 +25,7 @@ class StudentHubertConfig(HubertConfig):
             "where an utterance's features depend on the padding of its batch"
         },
     )
-    frontend: ChoiceEnum(["waveform", "fbank"]) = field(
+    frontend: ChoiceEnum(["waveform", *FRONTENDS]) = field(
         default="waveform", metadata={"help": "waveform: HuBERT's CNN; fbank: log-mel features and one convolution"}
     )
     fbank_bins: int = field(default=80, metadata={"help": "mel bins (Wang et al.: 80)"})

@@ -4,13 +4,14 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq.models import register_model
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from distill_user_dir.models.fbank_student import fbank_frontend, with_frames_of_fbank
 from distill_user_dir.models.student_config import StudentHubertConfig
 from distill_user_dir.modules.cluster_heads import cluster_head
+from distill_user_dir.modules.frontends import FRONTENDS, Frontend
 from distill_user_dir.modules.heads import HEADS
-from distill_user_dir.modules.hubert import FEATURES, PROJECTED, Encoded, LengthAwareHubert
+from distill_user_dir.modules.hubert import FEATURES, PROJECTED, Encoded, LengthAwareHubert, plain_config
 from distill_user_dir.modules.padding import Chosen, padding_mask
 from distill_user_dir.stages import in_frontend_stage, learns
 
@@ -52,24 +53,41 @@ def check_teacher_width(cfg: Any) -> None:
         raise ValueError("model.teacher_embed_dim=0: there is no teacher to read it from; give the width")
 
 
+def with_frames_of(frontend: Frontend, cfg: Any, task_cfg: Any) -> Any:
+    """The config of a HuBERT whose CNN, which is then replaced, makes the frames of a front-end on features.
+
+    Features of a window of W every S samples, and then an odd kernel with half of it as padding and stride K, have the
+    frames of a CNN of one layer with kernel W and stride K S. ValueError where it cannot be.
+    """
+    if task_cfg.normalize:
+        raise ValueError(f"task.normalize=true is for a waveform; {cfg.frontend} wants raw audio: set it to false")
+    if cfg.init_feature_extractor:
+        raise ValueError(
+            f"model.init_feature_extractor=true: frontend={cfg.frontend} has no CNN to start from; set it to false"
+        )
+    window, shift, stride = frontend.frames(cfg)
+    window, shift = (int(task_cfg.sample_rate * length * 0.001) for length in (window, shift))
+    frames = f"[({cfg.encoder_embed_dim},{window},{shift * stride})]"
+    return OmegaConf.merge(plain_config(cfg), {"conv_feature_layers": frames, "extractor_mode": "default"})
+
+
 @register_model("student_hubert", dataclass=StudentHubertConfig)
 class StudentHubert(LengthAwareHubert):
     """A HuBERT with heads that predict the teacher's layers, its clusters, or both: one set of heads for each loss
     whose weight is not 0."""
 
     def __init__(self, cfg: StudentHubertConfig, task_cfg: Any):
-        is_fbank = str(cfg.frontend) == "fbank"
-        super().__init__(
-            with_frames_of_fbank(cfg, task_cfg) if is_fbank else cfg, task_cfg, [None], cfg.valid_statistics
-        )
+        frontend = FRONTENDS.get(str(cfg.frontend))
+        hubert = cfg if frontend is None else with_frames_of(frontend, cfg, task_cfg)
+        super().__init__(hubert, task_cfg, [None], cfg.valid_statistics)
         super().remove_pretraining_modules()
-        self.is_fbank = is_fbank
-        if is_fbank:
-            self.feature_extractor = fbank_frontend(cfg, task_cfg.sample_rate)
+        self.has_cnn = frontend is None
+        if frontend is not None:
+            self.feature_extractor = frontend.build(cfg, task_cfg.sample_rate)
             self.layer_norm = nn.Identity()
         self.targets, self.heads, self.cluster_head, self.frontend_head = [], None, None, None
         self.frontend_updates, self.frontend_weight = cfg.frontend_updates, cfg.frontend_weight
-        self.pays_for_features = cfg.feature_penalty > 0 and not is_fbank
+        self.pays_for_features = cfg.feature_penalty > 0 and self.has_cnn
         self.num_updates = 0
         self.frames = str(cfg.discriminative_frames)
         if cfg.regression_weight > 0:
@@ -146,12 +164,12 @@ class StudentHubert(LengthAwareHubert):
 
     def extract(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
         """(B, N) audio, (B,) samples or None -> (B, T, C) features; an Fbank takes float32 audio in any precision."""
-        return self.feature_extractor.convolve(source, lengths) if self.is_fbank else super().extract(source, lengths)
+        return super().extract(source, lengths) if self.has_cnn else self.feature_extractor.convolve(source, lengths)
 
     def frontend(self, source: Tensor, lengths: Optional[Tensor]) -> Tensor:
         """As of a HuBERT; an Fbank's Linear learns where the front-end is frozen, as a CNN's projection does."""
         features = super().frontend(source, lengths)
-        return self.feature_extractor.proj(features) if self.is_fbank else features
+        return features if self.has_cnn else self.feature_extractor.proj(features)
 
     @staticmethod
     def valid(encoded: Encoded) -> Chosen:

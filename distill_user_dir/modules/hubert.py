@@ -78,7 +78,7 @@ class LengthAwareHubert(HubertModel):
     deliver raw audio and models of both kinds work side by side.
     """
 
-    is_fbank = False  # its front-end is a CNN on the waveform
+    has_cnn = True  # its front-end works on the waveform
 
     def __init__(self, cfg: Any, task_cfg: Any, dictionaries: List[Any], valid_statistics: bool = True):
         cfg = plain_config(cfg)

@@ -12,6 +12,7 @@ from distill_user_dir.criterions.distillation_config import FRONTS
 from distill_user_dir.data.fbank_stats import read_stats
 from distill_user_dir.data.frame_labels import check_dictionaries
 from distill_user_dir.models.student_hubert import StudentHubert
+from distill_user_dir.modules.fbank_frontend import GlobalNorm
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.teaching.clusters import Clusters, clusters_in
 from distill_user_dir.teaching.initialisation import initialise, initialise_from_student
@@ -41,7 +42,7 @@ def build_student(task: Any, cfg: Any, build: Build) -> Tuple[StudentHubert, Opt
         student = build(cfg)
     if cfg.init_from_student:
         initialise_from_student(student, cfg.init_from_student)
-    if student.is_fbank and str(cfg.fbank_norm) == "global":
+    if isinstance(getattr(student.feature_extractor, "norm", None), GlobalNorm):
         read_normalisation(student, cfg)
     return student, teacher
 
@@ -53,7 +54,7 @@ def build_beside_teacher(task: Any, cfg: Any, build: Build, needs: Needs) -> Tup
     path = task.cfg.teacher_path
     checkpoint = hubert_in(path)
     whole = build_hubert(checkpoint, valid_statistics=task.cfg.teacher_valid_statistics)
-    if needs.frontend and whole.is_fbank:
+    if needs.frontend and not whole.has_cnn:
         raise ValueError(
             f"{path}: criterion.frontend_updates={cfg.frontend_updates} needs a teacher on waveforms, and this "
             "one is a student on Fbank; take another, or frontend_updates=0 frontend_weight=0"
@@ -116,7 +117,7 @@ def check_alignment(student: StudentHubert, teacher: LengthAwareHubert, path: st
     ours, theirs = student.num_frames(lengths), teacher.num_frames(lengths)
     if not torch.equal(ours, theirs):
         at = int((ours != theirs).nonzero()[0])
-        fields = "fbank_length, fbank_shift and fbank_stride" if student.is_fbank else "conv_feature_layers"
+        fields = "conv_feature_layers" if student.has_cnn else "fbank_length, fbank_shift and fbank_stride"
         raise ValueError(
             f"model.{fields}: {at} samples give {int(ours[at])} frames of the student and "
             f"{int(theirs[at])} of {path}; kernels and strides must give the same frames"

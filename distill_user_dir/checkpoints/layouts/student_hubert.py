@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from distill_user_dir.checkpoints.layouts.hubert import HubertLayout, convolutions, frames, transformer
 from distill_user_dir.checkpoints.layouts.layout import Shape, Weights, any_text
 from distill_user_dir.checkpoints.pickled import Refused
+from distill_user_dir.modules.frontends import FRONTENDS
 
 LONGEST_WINDOW, SHORTEST_FRAME = 1000, 5  # milliseconds
 
@@ -24,15 +25,15 @@ class StudentLayout(HubertLayout):
 
     def weights(self, model: DictConfig, there: Weights) -> Iterator[Tuple[str, Shape]]:
         yield from transformer(model)
-        if str(model.frontend) == "fbank":
-            width = model.encoder_embed_dim
-            shift, length = model.fbank_shift, model.fbank_length
-            if not 0 < shift <= length <= LONGEST_WINDOW or shift * model.fbank_stride < SHORTEST_FRAME:
-                raise Refused(f"its windows of {length:g} ms every {shift:g} ms are none, or too many")
-            yield "feature_extractor.conv.weight", (2 * width, model.fbank_bins, model.fbank_kernel)
-            yield "feature_extractor.proj.weight", (width, width)
-        else:
+        frontend = FRONTENDS.get(str(model.frontend))
+        if frontend is None:
             yield from convolutions(model)
+            return
+        window, shift, stride = frontend.frames(model)
+        if not 0 < shift <= window <= LONGEST_WINDOW or shift * stride < SHORTEST_FRAME:
+            raise Refused(f"its windows of {window:g} ms every {shift:g} ms are none, or too many")
+        for name, shape in frontend.weights(model):
+            yield f"feature_extractor.{name}", shape
 
     def heads(self, model: DictConfig, symbols: int) -> Iterator[Shape]:
         yield from super().heads(model, symbols)
