@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 STOCK := .venv-stock
 STOCK_PYTHON ?= python3.8
 
-.PHONY: install demo study test test-stock fuzz lint bench check-gpu clean
+.PHONY: install demo study check test test-slow test-stock fuzz lint docs bench check-gpu clean
 
 install: $(STAMP)
 
@@ -17,7 +17,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install "$(TORCH)" "numpy" "cython<3.1" "setuptools" wheel
-	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,lm,dev]"
+	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,lm,docs,dev]"
 	touch $(STAMP)
 
 demo: install
@@ -26,8 +26,19 @@ demo: install
 study: install
 	$(BIN)/python recipes/demo/study.py $(STUDY)
 
+# Tests run side by side on the cores, in random order; those that begin at once are the longest.
+PYTEST_ALL := $(BIN)/python -m pytest -n auto
+
+# What to run before each commit: lint, types, and the tests that start no training.
+check: lint
+	$(PYTEST_ALL) tests -m "not slow and not training" $(PYTEST)
+
 test: install
-	$(BIN)/python -m pytest tests $(PYTEST)
+	$(PYTEST_ALL) tests -m "not slow" $(PYTEST)
+
+# Whole chains: the demo, every command of the documentation, workers that are stopped again and again.
+test-slow: install
+	$(PYTEST_ALL) --dist loadfile tests -m slow $(PYTEST)
 
 # The suite and a demo of minutes with stock fairseq; later versions of pip refuse its omegaconf's metadata.
 test-stock:
@@ -35,7 +46,7 @@ test-stock:
 	$(STOCK)/bin/pip install "pip<24.1"
 	$(STOCK)/bin/pip install torch==2.4.1
 	$(STOCK)/bin/pip install -e ".[manifests,demo,lm,dev]"
-	$(STOCK)/bin/python -m pytest tests $(PYTEST)
+	$(STOCK)/bin/python -m pytest -n auto tests $(PYTEST)
 	$(STOCK)/bin/python recipes/demo/run.py --out out/demo-stock --train 60 --updates 10
 
 # As the suite's tests of strangers' files, with a thousand cases each.
@@ -44,6 +55,10 @@ fuzz: install
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# The documentation as a site in out/site; a link that leads nowhere is an error.
+docs: install
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: install
 	$(BIN)/python benchmarks/truncated_teacher.py

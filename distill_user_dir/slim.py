@@ -7,6 +7,7 @@ python -m distill_user_dir.slim checkpoint_best.pt student.pt --half
 import argparse
 import os
 import sys
+from typing import List, Optional
 
 import torch
 
@@ -38,12 +39,12 @@ def slim(source: str, target: str, half: bool = False) -> int:
     return os.path.getsize(target)
 
 
-def main() -> int:
+def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="IN", help="checkpoint of a student, fine-tuned or not")
     parser.add_argument("target", metavar="OUT", help="slim checkpoint to write")
     parser.add_argument("--half", action="store_true", help="weights in half precision (fp16)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         size = slim(args.source, args.target, args.half)
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Pages of the site that lie elsewhere in the repository: README.md is its first page, recipes/README.md the walk-through."""
+"""Pages of the site that lie elsewhere in the repository: README.md is its first page."""
 
 import posixpath
 import re

@@ -22,7 +22,7 @@ FORKS.set_forkserver_preload(["tests.preload"])
 def environment(**more):
     # hydra's configs lie beside fairseq's package; one thread, so that sums are added up in one order
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return dict(os.environ, **threads, PYTHONPATH=str(ROOT), **{"HYDRA_FULL_ERROR": "1", **more})
+    return {**os.environ, **threads, "PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "1", **more}
 
 
 def child(command, cwd, variables, outputs, session, largest_file):
@@ -37,6 +37,8 @@ def child(command, cwd, variables, outputs, session, largest_file):
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(cwd)
+    first = {"-m": cwd}.get(command[1], os.path.dirname(os.path.abspath(command[1])))
+    sys.path[0:0] = [first, variables["PYTHONPATH"]]
     status = None
     try:
         if os.path.basename(command[0]) == "fairseq-hydra-train":

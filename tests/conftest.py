@@ -1,9 +1,12 @@
+import os
 import re
 
-import pytest
-import torch
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # workers of the suite share the cores
 
-from manifests import fbank_stats
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from manifests import fbank_stats  # noqa: E402
 from tests.commands import run, train_command
 from tests.helpers import distill_overrides, write_corpus, write_hubert, write_labels
 from tests.own_process import in_its_own_process  # noqa: F401  (a fixture)

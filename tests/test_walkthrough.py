@@ -1,9 +1,12 @@
-"""recipes/README.md from top to bottom: each of its commands as written, on a LibriSpeech of some seconds.
+"""recipes/README.md from top to bottom, then README.md and the pages of docs/: each command as written.
 
-Only what a machine without a GPU and without a day needs is added: gpus=cpu, common.cpu=true, numbers of updates.
+LibriSpeech is one of some seconds. Only what a machine without a GPU and without a day needs is added: gpus=cpu,
+common.cpu=true, numbers of updates.
 """
 
+import contextlib
 import importlib
+import io
 import json
 import os
 import random
@@ -18,12 +21,15 @@ import pytest
 import soundfile
 from hydra.core.global_hydra import GlobalHydra
 
-from distill_user_dir import infer, results, tune
+from distill_user_dir import infer, tune
 from manifests import synthetic
 from tests.decoding.letter_model import write_arpa
 from tests.helpers import RECIPES, ROOT, train, write_hubert
 
+pytestmark = pytest.mark.slow
 MODULES = {"distill_user_dir.infer": infer.main, "distill_user_dir.tune": tune.main}
+QUICK = {"profile": ["--seconds", "0.1", "--rounds", "1"], "results": [], "slim": []}
+PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if "```bash" in path.read_text(encoding="utf-8"))
 SPLITS = {"train-clean-100": 60, "train-clean-360": 2, "train-other-500": 2, "dev-other": 3, "test-other": 3}
 LIGHT = {f"1h/{fold}/clean": 1 for fold in range(6)}
 LIGHT["9h/other"] = 1
@@ -40,7 +46,7 @@ class Speech:
 
     def __init__(self, espeak):
         self.espeak = espeak
-        self.stock = iter(synthetic.utterances(synthetic.Settings(train=110), "train"))
+        self.stock = iter(synthetic.utterances(synthetic.Settings(train=130), "train"))
 
     def next(self):
         utterance = next(self.stock)
@@ -78,6 +84,17 @@ def write_own(folder, speech):
         (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
 
 
+def write_audio(folder, speech):
+    """What README.md's commands name, below `folder`: AUDIO/train, AUDIO/test and the transcripts of both."""
+    for split, count in (("train", 12), ("test", 2)):
+        (folder / "AUDIO" / split).mkdir(parents=True)
+        with open(str(folder / f"{split}.txt"), "w") as stream:
+            for i in range(count):
+                words, samples = speech.next()
+                soundfile.write(str(folder / "AUDIO" / split / f"{i}.flac"), samples, 16000, "PCM_16")
+                stream.write(f"{i} {words.lower()}\n")
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """What the README's first commands name, by variable."""
@@ -87,6 +104,7 @@ def places(tmp_path_factory):
         write_libri(folder / "LibriSpeech", SPLITS, speech)
         write_libri(folder / "light", LIGHT, speech)
         write_own(folder / "own", speech)
+        write_audio(folder, speech)
     write_arpa(folder / "4-gram.arpa", dict.fromkeys(synthetic.DIGITS, -1.0), {("ONE", "TWO"): -0.5})
     write_hubert(folder / "hubert.pt", "base", sets=(500,))
     names = {"LIBRISPEECH": "LibriSpeech", "LIGHT": "light", "LM": "4-gram.arpa", "TEACHER": "hubert.pt", "OWN": "own"}
@@ -108,6 +126,8 @@ def overrides(words):
 def run(line, monkeypatch):
     """One command of the README, in this process -> its status."""
     words = [part for word in shlex.split(os.path.expandvars(line)) for part in (sorted(glob(word)) or [word])]
+    if words[:3] == ["python", "-m", "distill_user_dir.train"]:
+        words = ["fairseq-hydra-train", *words[3:]]
     if words[0] == "fairseq-hydra-train":
         folder, name = Path(words[2]), words[4]
         assert words[1] == "--config-dir" and folder.parent == RECIPES and words[3] == "--config-name"
@@ -121,25 +141,35 @@ def run(line, monkeypatch):
         monkeypatch.setattr(sys, "argv", [*words[2:], *extra])
         MODULES[words[2]]()
         return 0
-    if words[:3] == ["python", "-m", "distill_user_dir.results"]:
-        return results.main(words[3:])
+    if words[:2] == ["python", "-m"]:
+        name = words[2].partition(".")[2]
+        return importlib.import_module(words[2]).main([*words[3:], *QUICK[name]])
     assert words[0] == "python" and words[1].startswith("manifests/")
     return importlib.import_module(words[1][:-3].replace("/", ".")).main(words[2:])
 
 
-def test_every_command_runs_and_ends_in_a_table(places, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def walked(places):
+    """What all commands of recipes/README.md have written, and the last table on the terminal."""
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        settle(monkeypatch, places)
+        lines = commands(RECIPES / "README.md")
+        assert len(lines) > 25 and {line.split()[0] for line in lines} == {"export", "python", "fairseq-hydra-train"}
+        for line in lines:
+            if not line.startswith("export "):
+                assert run(line, monkeypatch) == 0, line
+    return printed.getvalue().splitlines()[-7:]
+
+
+def settle(monkeypatch, places):
     monkeypatch.chdir(ROOT)
     for key, value in {**places, "HERE": ROOT, "USER_DIR": ROOT / "distill_user_dir"}.items():
         monkeypatch.setenv(key, str(value))
-    lines = commands(RECIPES / "README.md")
-    assert len(lines) > 25 and {line.split()[0] for line in lines} == {"export", "python", "fairseq-hydra-train"}
-    assert not {name for line in lines for name in re.findall(r"\$(\w+)", line)} - {*places, "HERE", "USER_DIR", "PWD"}
-    for line in lines:
-        if not line.startswith("export "):
-            assert run(line, monkeypatch) == 0, line
-    table = capsys.readouterr().out.splitlines()[-7:]
-    assert table[0].split()[:2] == ["WER", "%"]
-    assert [line.split()[0] for line in table[1:]] == [
+
+
+def test_every_command_runs_and_ends_in_a_table(walked, places):
+    assert walked[0].split()[:2] == ["WER", "%"]
+    assert [line.split()[0] for line in walked[1:]] == [
         "deep_thin/4-gram-test-other",
         "deep_thin/viterbi-test-other",
         "kmeans_10m/4-gram-test-other",
@@ -148,6 +178,31 @@ def test_every_command_runs_and_ends_in_a_table(places, monkeypatch, capsys):
         "tiny/viterbi-test",
     ]
     check_round_trip(places)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_runs(page, walked, places, monkeypatch):
+    settle(monkeypatch, places)
+    for line in commands(page):
+        assert run(line, monkeypatch) == 0, line
+
+
+def test_the_commands_of_the_readme_run(walked, places, monkeypatch, capsys):
+    settle(monkeypatch, places)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text[text.index("source .venv/bin/activate\n") :].partition("```")[0]
+    folder = places["DATA"].parent
+    names = {"AUDIO/": "AUDIO/", "DATA": "README-data", "STUDENT": "student", "CTC": "ctc", "RESULTS": "results"}
+    lines = [line for line in block.replace("\\\n", " ").splitlines()[1:] if line.strip()]
+    assert len(lines) == 5
+    for line in lines:
+        for name, path in names.items():
+            line = re.sub(rf"(?<![\w$]){name}", f"{folder / path}{'/' if name.endswith('/') else ''}", line)
+        line = re.sub(r"--transcripts (\w+)", rf"--transcripts {folder}/\1", line)
+        line = line.replace("hubert_base_ls960.pt", str(places["TEACHER"]))
+        line = line.replace("$PWD", str(ROOT))
+        assert run(line, monkeypatch) == 0, line
+    assert "2 of 2 utterances" in capsys.readouterr().out
 
 
 def check_round_trip(places):
