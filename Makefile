@@ -27,7 +27,7 @@ study: install
 	$(BIN)/python recipes/demo/study.py $(STUDY)
 
 # Tests run side by side on the cores, in random order; those that begin at once are the longest.
-PYTEST_ALL := $(BIN)/python -m pytest -n auto
+PYTEST_ALL := $(BIN)/python -m pytest -n auto --dist worksteal
 
 # What to run before each commit: lint, types, and the tests that start no training.
 check: lint

@@ -2,12 +2,15 @@
 
 import sys
 
+import pytest
+
 from tests.commands import run
 from tests.helpers import ROOT
 
 COMMAND = [sys.executable, str(ROOT / "benchmarks" / "check_gpu.py"), "--rehearse", "--out"]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_runs_and_goes_on_where_it_was(tmp_path):
     run([*COMMAND, str(tmp_path)], ROOT)
     table = (tmp_path / "gpu.md").read_text()

@@ -34,6 +34,7 @@ def demo(tmp_path_factory):
     return out, printed
 
 
+@pytest.mark.slow
 def test_demo_gives_three_rows_of_all_utterances(demo):
     out, printed = demo
     rows = json.loads((out / "results.json").read_text())
@@ -66,12 +67,14 @@ def test_a_killed_teacher_goes_on(tmp_path):
     assert "num_updates: 4 >= max_update: 4" in output
 
 
+@pytest.mark.slow
 def test_demo_is_not_done_twice(demo):
     _, printed = demo
     assert printed[0].count("$ ") > 14 and printed[1].count("$ ") == 0
     assert printed[1].count("done before") == printed[0].count(" took ") == 14
 
 
+@pytest.mark.slow
 def test_undistilled_gets_the_updates_of_both_phases(demo):
     out, _ = demo
     log = (out / "logs" / "ctc-undistilled.log").read_text()

@@ -71,6 +71,7 @@ def test_multiply_accumulates_of_deep_thin_by_hand():
     assert multiply_accumulates(row, 8000) == macs_by_hand(8000, cnn, 12, 480, 480, 128, 16)
 
 
+@pytest.mark.slow
 def test_table_json_and_plot_of_structures_and_checkpoints(tmp_path, capsys, checkpoints, distilled):
     demo, hubert = str(STUDENTS / "demo.yaml"), checkpoints("tiny")
     options = ["--seconds", "0.1", "0.2", "--rounds", "1", "--json", str(tmp_path / "x.json")]

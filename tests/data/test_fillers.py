@@ -66,7 +66,9 @@ def found(tmp_path_factory, checkpoints, distilled):
         options.update({"model.mask_channel_prob": 0.0, "model.freeze_finetune_updates": 0})
         cases.append(("finetune", options))
     for workers in (1, 2, 3):
-        torch.multiprocessing.spawn(work, (workers, free_port(), cases, str(folder)), nprocs=workers)
+        torch.multiprocessing.start_processes(
+            work, (workers, free_port(), cases, str(folder)), workers, start_method="forkserver"
+        )
     return {workers: torch.load(f"{folder}/{workers}_0.pt") for workers in (1, 2, 3)}
 
 

@@ -68,7 +68,7 @@ def test_a_half_student_hears_whole_audio(student):
     [
         (["model.fbank_norm=global"], "model.fbank_stats is not set"),
         (["model.fbank_norm=global", "model.fbank_stats=/none.json"], "/none.json: no statistics"),
-        (["task.normalize=true"], "an Fbank wants raw audio"),
+        (["task.normalize=true"], "fbank wants raw audio"),
         (["model.init_feature_extractor=true"], "frontend=fbank has no CNN to start from"),
         (["model.fbank_kernel=4"], "the kernel has to be odd"),
         (["model.fbank_stride=4"], "frames of the student"),

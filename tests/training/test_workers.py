@@ -106,6 +106,7 @@ CHAINS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, chain", CHAINS, ids=["front_end", "distillation", "fine_tuning"])
 def test_stopped_again_and_again_they_end_as_if_undisturbed(
     kind, chain, tmp_path, checkpoints, corpus, distilled, stats
