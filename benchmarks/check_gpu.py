@@ -83,7 +83,8 @@ class Plan:
             f"{PRECISIONS[precision]} common.user_dir={ROOT}/distill_user_dir task.data={self.out}/data "
             f"dataset.train_subset=train dataset.valid_subset=valid optimization.max_update={self.updates} "
             f"checkpoint.save_interval_updates={half} dataset.validate_interval_updates={half} "
-            f"common.log_format=simple common.log_interval={max(1, self.updates // 10)} checkpoint.save_dir='{self.folder(name)}' "
+            f"common.log_format=simple common.log_interval={max(1, self.updates // 10)} "
+            f"checkpoint.save_dir='{self.folder(name)}' "
             f"hydra.run.dir='{self.folder(name)}/hydra' {more}"
         )
 

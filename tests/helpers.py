@@ -211,7 +211,9 @@ def finetune_overrides(start, data, save_dir, **more):
 
 
 def train(folder, name, overrides):
-    """What `train_command` does, in this process."""
+    """What `train_command` does, in this process, which reads the data too: torch waits five seconds for each worker of
+    an iterator that is collected as garbage."""
+    overrides = {"dataset.num_workers": 0, **overrides}
     HydraConfig.instance().cfg = None  # of a decode that ran in this process; fairseq would log by it
     vars(checkpoint_utils.save_checkpoint).clear()  # the best so far, of a training that ran in this process
     hydra_train._hydra_main(recipe(folder, name, *listed(overrides), defaults=False))

@@ -4,8 +4,10 @@ It takes the place of fairseq's log on the terminal where `common.log_format` is
 `{checkpoint.save_dir}/train.log`.
 """
 
+import contextlib
 import logging
 import os
+import shutil
 import sys
 import time
 from typing import Any, Dict, Iterator, Optional
@@ -43,11 +45,14 @@ class Progress:
         if not is_master():
             return
         end = "\n" if stays or not self.live else ""
-        print(f"\r\033[K{text}" if self.live else text, end=end, flush=True)
+        if self.live and not stays:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a second row could not be taken back
+        with contextlib.suppress(OSError, ValueError):  # a terminal that was closed is no reason to end a training
+            print(f"\r\033[K{text}" if self.live else text, end=end, flush=True)
 
     def trained(self, update: int, stats: Dict[str, Any]) -> None:
         """update: the number of those that are done; stats: fairseq's, by name, with `ups`, updates a second."""
-        rate = float(progress_bar.format_stat(stats.get("ups", 0)))
+        rate = float(progress_bar.format_stat(stats.get("ups") or 0))
         of = f" of {self.most}" if self.most > 0 else ""
         parts = [f"update {update}{of}: {shown(stats)}"]
         if rate > 0:
@@ -96,29 +101,32 @@ class Line(progress_bar.SimpleProgressBar):
 
 
 class ForPeople(logging.Filter):
-    """Lets through what a terminal shows of the log beside the progress: warnings, and what this package tells."""
+    """Lets through what a terminal shows of the log beside the progress: warnings, why the training stops, and what
+    this package tells."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or record.name.startswith("distill_user_dir.")
+        ours = record.name.startswith("distill_user_dir.")
+        return ours or record.levelno >= logging.WARNING or "early stop" in str(record.msg)
 
 
 def take_over(cfg: Any) -> Optional[Progress]:
     """fairseq's bars become lines, its log goes to a file; None where the recipe wants the log. cfg: fairseq's."""
     if cfg.common.tensorboard_logdir:
         need("tensorboard", "tensorboard")
-    if cfg.common.log_format is not None:
+    logs = cfg.job_logging_cfg if "job_logging_cfg" in cfg else None  # hydra's, which fairseq puts in place
+    if cfg.common.log_format is not None or not logs or not {"handlers", "formatters"} <= set(logs):
+        return None
+    if not {"console", "file"} <= set(logs.handlers):  # a recipe's own way to log
         return None
     cfg.common.log_format = "simple"
     progress_bar.SimpleProgressBar, Line.progress = Line, Progress(cfg)
     for handler in logging.root.handlers:
         handler.addFilter(ForPeople())
-    logs = cfg.get("job_logging_cfg")  # hydra's, which fairseq puts in place
-    if logs and {"console", "file"} <= set(logs.handlers):
-        os.makedirs(cfg.checkpoint.save_dir, exist_ok=True)
-        with open_dict(cfg):
-            logs.filters = {"for_people": {"()": f"{__name__}.ForPeople"}}
-            logs.formatters.plain = {"format": "%(message)s"}
-            logs.handlers.console.formatter = "plain"
-            logs.handlers.console.filters = ["for_people"]
-            logs.handlers.file.filename = os.path.join(cfg.checkpoint.save_dir, "train.log")
+    os.makedirs(cfg.checkpoint.save_dir, exist_ok=True)
+    with open_dict(cfg):
+        logs.filters = {"for_people": {"()": f"{__name__}.ForPeople"}}
+        logs.formatters.plain = {"format": "%(message)s"}
+        logs.handlers.console.formatter = "plain"
+        logs.handlers.console.filters = ["for_people"]
+        logs.handlers.file.filename = os.path.join(cfg.checkpoint.save_dir, "train.log")
     return Line.progress

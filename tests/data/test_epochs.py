@@ -10,20 +10,26 @@ from tests.helpers import distill_overrides, recipe, write_corpus
 EPOCHS = 4
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def task(tmp_path_factory, checkpoints):
     """Of utterances that are all as long, whose order and crops are drawn."""
     folder = write_corpus(tmp_path_factory.mktemp("equal"), {"train": [16000] * 10, "valid": [16000] * 4})
     options = {"task.pad_audio": "false", "task.max_sample_size": 8500}
     cfg = recipe("distill", "laptop", *listed(distill_overrides(checkpoints("tiny"), folder, folder, **options)))
 
-    def made():
-        found = tasks.setup_task(cfg.task)
-        for split in ("train", "valid"):
-            found.load_dataset(split)
-        return found
+    made = []
 
-    return made
+    def make():
+        made.append(tasks.setup_task(cfg.task))
+        for split in ("train", "valid"):
+            made[-1].load_dataset(split)
+        return made[-1]
+
+    yield make
+    for one in made:  # torch waits five seconds for each worker of a loader that is collected as garbage
+        loader = getattr(one.iterator, "dataloader", None)
+        if loader is not None and hasattr(loader._iterator, "_shutdown_workers"):
+            loader._iterator._shutdown_workers()
 
 
 def batches(task, split, epoch, workers, offset=0):
