@@ -27,6 +27,8 @@ def main() -> None:
     hydra_train.pre_main = processes.main
     hydra_train.distributed_utils.call_main = processes.call_main
     with processes.one_line_errors():
+        if len(sys.argv) == 1:
+            raise ValueError("no recipe: name one, e.g. --config-dir $PWD/recipes/distill --config-name laptop")
         hydra_train.cli_main()
 
 

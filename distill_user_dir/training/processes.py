@@ -84,9 +84,9 @@ def leave_the_others() -> None:
 def call_main(cfg: Any, main: Callable, **kwargs: Any) -> None:
     """fairseq's, which counts GPUs: several processes on CPUs are started here. SIGTERM to the process that waits for
     those it has started is theirs."""
-    if not cfg.get("task"):
+    if not cfg.common.cpu and not torch.cuda.is_available():
         with one_line_errors():
-            raise ValueError("no recipe: name one, e.g. --config-dir $PWD/recipes/distill --config-name laptop")
+            raise ValueError("there is no CUDA device here: train on the CPU with gpus=cpu, or common.cpu=true")
     where = cfg.distributed_training
     if where.distributed_init_method is None:
         if cfg.common.cpu:
