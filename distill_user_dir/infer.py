@@ -14,6 +14,7 @@ decoding.results_path (or, where that is not set, in hydra's run folder):
 - words.ctm       with a KenLM: id, channel 1, start and duration in seconds, word; NIST's format
 
 A manifest line that is not scored exactly once is an error. Relative paths count from the folder of the call.
+The terminal shows the result; fairseq's log is beside the results, in fairseq_infer.log.
 Errors are one line and exit status 1, or with HYDRA_FULL_ERROR=1 a traceback. --hydra-help tells of hydra's own
 options, --cfg job prints all settings of a recipe.
 """

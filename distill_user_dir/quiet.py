@@ -10,14 +10,14 @@ import warnings
 from typing import Iterator
 
 ADVISING = "fairseq.tasks.text_to_speech"
-
 WARNINGS = (
     "weight_norm.* is deprecated",
-    "hydra.cc/docs",
-    "version_base",
-    "'pin_memory' argument",
-    r"torch\.cuda\.amp",
+    "The version_base parameter is not specified",
+    "hydra.cc/docs/1.2/upgrades/.*/(changes_to_package_header|automatic_schema_matching|changes_to_job_working_dir)",
+    "'pin_memory' argument is set as true but no accelerator",
+    r"torch\.cuda\.amp\.autocast",
 )
+NEEDLESS = ("Merging WER requires CUDA.",)  # of one process, which has nothing to merge
 
 
 @contextlib.contextmanager
@@ -32,3 +32,20 @@ def quiet_imports() -> Iterator[None]:
     finally:
         root.handlers[:], advising.disabled = handlers, False
         root.setLevel(level)
+
+
+class ForPeople(logging.Filter):
+    """Lets through what a terminal shows of fairseq's log: warnings, why a training stops, what this package tells."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg in NEEDLESS:
+            return False
+        ours = record.name.startswith("distill_user_dir.")
+        return ours or record.levelno >= logging.WARNING or "early stop" in str(record.msg)
+
+
+def quiet_terminal() -> None:
+    """The terminal shows no more than that; a log file has everything."""
+    for handler in logging.root.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(ForPeople())

@@ -54,7 +54,11 @@ def lines_of(folders: Sequence[str]) -> List[str]:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m distill_user_dir.results",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="decoding.results_path of a decode")
     args = parser.parse_args(argv)
     try:

@@ -40,7 +40,11 @@ def slim(source: str, target: str, half: bool = False) -> int:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m distill_user_dir.slim",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("source", metavar="IN", help="checkpoint of a student, fine-tuned or not")
     parser.add_argument("target", metavar="OUT", help="slim checkpoint to write")
     parser.add_argument("--half", action="store_true", help="weights in half precision (fp16)")

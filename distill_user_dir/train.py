@@ -2,9 +2,9 @@
 
     python -m distill_user_dir.train --config-dir $PWD/recipes/distill --config-name librispeech_960h ...
 
-- Killed at any moment, while it writes a checkpoint too, it loses the updates since the last save and no more: no
-  checkpoint is ever half-written, and one that is damaged all the same is set aside for the newest whole one.
-- SIGTERM (a scheduler's preemption) ends it with status 143, behind a checkpoint of the last update.
+- If it is killed, even while it writes a checkpoint, only the updates since the last save are lost. A checkpoint that
+  is damaged all the same is set aside, and the newest whole one is used.
+- On SIGTERM (a scheduler preempts the job) it saves a checkpoint of the last update and exits with status 143.
 - A checkpoint that cannot be written (a full disk) is an error with its path; those before it stay whole.
 - Several CPU processes work as GPUs do: `gpus=cpu distributed_training.distributed_world_size=2`, or under torchrun.
 - An error of ours is one line and status 1, or with HYDRA_FULL_ERROR=1 a traceback.

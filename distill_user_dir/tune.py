@@ -23,10 +23,17 @@ from distill_user_dir.decoding.tuning import Grid, Tuner
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="python -m distill_user_dir.tune",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--lmweights", type=float, nargs="+", required=True, metavar="W", help="to try")
-    parser.add_argument("--wordscores", type=float, nargs="+", required=True, metavar="S", help="to try")
+    parser.add_argument(
+        "--lmweights", type=float, nargs="+", required=True, metavar="W", help="weights of the language model to try"
+    )
+    parser.add_argument(
+        "--wordscores", type=float, nargs="+", required=True, metavar="S", help="scores of a word to try"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that search at a time (1)")
     args, rest = parser.parse_known_args()
     if args.jobs < 1:

@@ -4,6 +4,7 @@ Importing it takes longer than most of these commands; what they do besides, and
 A command whose start or end is what a test is about is run by `subprocess`.
 """
 
+import atexit
 import multiprocessing
 import os
 import re
@@ -60,6 +61,7 @@ def child(command, cwd, variables, outputs, session, largest_file):
     except BaseException:
         sys.excepthook(*sys.exc_info())
         status = 1
+    atexit._run_exitfuncs()  # a forked process ends without them, and without a look at what they do
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     sys.exit(status or 0)

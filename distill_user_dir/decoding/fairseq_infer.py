@@ -13,6 +13,7 @@ from distill_user_dir import compat
 from distill_user_dir.decoding.config import prepare
 from distill_user_dir.decoding.wer import report
 from distill_user_dir.messages import plain
+from distill_user_dir.quiet import quiet_terminal
 
 
 def exit_with(error: Exception) -> None:
@@ -25,6 +26,7 @@ def as_job(function: Callable) -> Callable:
     """fairseq's hydra job, between our checks and our report."""
 
     def job(cfg: DictConfig) -> Any:
+        quiet_terminal()
         try:
             prepare(cfg)
             value = function(cfg)

@@ -5,26 +5,22 @@ It takes the place of fairseq's log on the terminal where `common.log_format` is
 """
 
 import contextlib
-import logging
 import os
 import shutil
 import sys
 import time
 from typing import Any, Dict, Iterator, Optional
 
-import torch
 from fairseq import checkpoint_utils
+from fairseq.distributed.utils import get_global_rank
 from fairseq.logging import progress_bar
 from omegaconf import open_dict
 from tqdm import tqdm
 
 from distill_user_dir.machine import need
+from distill_user_dir.quiet import ForPeople, quiet_terminal
 
 SHOWN = {"loss": "loss {:.4g}", "agreement": "agreement {:.3f}", "wer": "WER {:.2f}%"}
-
-
-def is_master() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def shown(stats: Dict[str, Any]) -> str:
@@ -42,7 +38,7 @@ class Progress:
         self.live, self.start = sys.stdout.isatty(), time.time()
 
     def show(self, text: str, stays: bool = True) -> None:
-        if not is_master():
+        if get_global_rank() != 0:
             return
         end = "\n" if stays or not self.live else ""
         if self.live and not stays:
@@ -100,15 +96,6 @@ class Line(progress_bar.SimpleProgressBar):
             self.progress.validated(int(step), stats, self.split)
 
 
-class ForPeople(logging.Filter):
-    """Lets through what a terminal shows of the log beside the progress: warnings, why the training stops, and what
-    this package tells."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        ours = record.name.startswith("distill_user_dir.")
-        return ours or record.levelno >= logging.WARNING or "early stop" in str(record.msg)
-
-
 def take_over(cfg: Any) -> Optional[Progress]:
     """fairseq's bars become lines, its log goes to a file; None where the recipe wants the log. cfg: fairseq's."""
     if cfg.common.tensorboard_logdir:
@@ -120,11 +107,10 @@ def take_over(cfg: Any) -> Optional[Progress]:
         return None
     cfg.common.log_format = "simple"
     progress_bar.SimpleProgressBar, Line.progress = Line, Progress(cfg)
-    for handler in logging.root.handlers:
-        handler.addFilter(ForPeople())
+    quiet_terminal()
     os.makedirs(cfg.checkpoint.save_dir, exist_ok=True)
     with open_dict(cfg):
-        logs.filters = {"for_people": {"()": f"{__name__}.ForPeople"}}
+        logs.filters = {"for_people": {"()": f"{ForPeople.__module__}.ForPeople"}}
         logs.formatters.plain = {"format": "%(message)s"}
         logs.handlers.console.formatter = "plain"
         logs.handlers.console.filters = ["for_people"]

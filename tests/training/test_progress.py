@@ -1,11 +1,14 @@
 """What `python -m distill_user_dir.train` shows: its progress, its result, and fairseq's log where it is asked for."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
-from tests.commands import failure, run, train_command
-from tests.helpers import distill_overrides, finetune_overrides
+from distill_user_dir.checkpoints.loading import load
+from tests.commands import environment, failure, listed, run, train_command
+from tests.helpers import ROOT, distill_overrides, finetune_overrides
 
 PEOPLE = {"common.log_format": "null"}
 
@@ -62,5 +65,33 @@ def test_without_a_recipe_the_way_out_is_told(tmp_path):
 
 @pytest.mark.parametrize("module", ["train", "infer", "tune", "results", "profile", "slim"])
 def test_help_is_the_usage_text(tmp_path, module):
-    told = run(["python", "-m", f"distill_user_dir.{module}", "--help"], tmp_path)
-    assert f"python -m distill_user_dir.{module} " in told and "Hydra" not in told and "Warning" not in told
+    command = [sys.executable, "-m", f"distill_user_dir.{module}", "--help"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=str(tmp_path), env=environment(), **streams)  # with the warnings of its imports
+    told = done.stdout
+    assert (
+        done.returncode == 0
+        and f"python -m distill_user_dir.{module} " in told
+        and "Hydra" not in told
+        and "Warning" not in told
+    )
+
+
+def test_neither_a_full_terminal_nor_another_log_ends_a_training(tmp_path, checkpoints, corpus):
+    for name, given in (("full", {}), ("disabled", {"hydra/job_logging": "disabled"})):
+        more = {**PEOPLE, **given, "optimization.max_update": 2}
+        command = distill_overrides(checkpoints("tiny"), corpus, tmp_path / name, **more)
+        command = train_command("distill", "laptop", command, surviving=True)
+        with open("/dev/full", "w") as full:
+            subprocess.run(command, cwd=str(tmp_path), env=environment(), stdout=full, stderr=subprocess.PIPE)
+        assert load(str(tmp_path / name / "checkpoint_last.pt"))["optimizer_history"][-1]["num_updates"] == 2
+
+
+def test_a_decode_shows_its_result_and_its_log_is_a_file(tmp_path, corpus):
+    model = ROOT / "tests" / "checkpoints" / "written" / "student_ctc.pt"
+    given = {"task.data": corpus, "common_eval.path": model, "dataset.gen_subset": "valid", "common.cpu": "true"}
+    given["decoding.results_path"] = tmp_path / "out"
+    start = [sys.executable, "-m", "distill_user_dir.infer", "--config-dir", str(ROOT / "recipes" / "decode")]
+    told = run([*start, "--config-name", "viterbi", *listed(given)], tmp_path)
+    assert len(told.strip().splitlines()) <= 3 and "5 of 5 utterances" in told
+    assert "fairseq" in (tmp_path / "out" / "fairseq_infer.log").read_text()
