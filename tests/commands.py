@@ -13,7 +13,10 @@ import runpy
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 FORKS = multiprocessing.get_context("forkserver")
@@ -29,6 +32,7 @@ def environment(**more):
 def child(command, cwd, variables, outputs, session, largest_file):
     """Becomes the command: `[python, -m, module, ...]`, `[python, script, ...]` or `[fairseq-hydra-train, ...]`."""
     multiprocessing.set_start_method("fork", force=True)  # as in a process that was not forked by a server
+    torch.multiprocessing.spawn = partial(torch.multiprocessing.start_processes, start_method="fork")
     for number, output in enumerate(outputs, 1):
         os.dup2(output.fileno() if output else os.open(os.devnull, os.O_WRONLY), number)
     if session:

@@ -15,6 +15,8 @@ from tests.own_process import in_its_own_process  # noqa: F401  (a fixture)
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+    # the first optimizer imports torch._dynamo, two seconds of work, also in each fork of this process
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
 
 
 @pytest.fixture(scope="session")

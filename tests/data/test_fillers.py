@@ -37,48 +37,47 @@ def gradients(cfg, workers):
     return {"loss": torch.tensor(log["loss"]), **found}
 
 
-def work(rank, workers, port, cases, folder):
+def work(rank, workers, port, trainings, folder):
     torch.set_num_threads(1)
-    found = []
-    for number, (recipes, overrides) in enumerate(cases):
-        cfg = recipe(recipes, "laptop", *listed({**STILL, **overrides}))
+    found = {}
+    for kind, overrides in trainings.items():
+        cfg = recipe(kind, "laptop", *listed({**STILL, **overrides}))
         where = cfg.distributed_training
         where.distributed_world_size, where.distributed_rank, where.distributed_backend = workers, rank, "gloo"
         where.distributed_init_method = f"tcp://127.0.0.1:{port}"
-        if workers > 1 and number == 0:
+        if workers > 1 and not found:
             distributed_utils.distributed_init(cfg)
-        found.append(gradients(cfg, workers))
+        for batches in range(1, MOST + 1):
+            cfg.dataset.train_subset = f"train{batches}"
+            found[f"{kind}, {batches} batches"] = gradients(cfg, workers)
     torch.save(found, f"{folder}/{workers}_{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory, checkpoints, distilled):
-    """{workers: the first one's gradients in each case}; a case is a kind of training and a number of batches."""
+    """{workers: {a kind of training and a number of batches: the first one's gradients}}."""
     folder = tmp_path_factory.mktemp("fillers")
     lengths = torch.randint(9000, 24000, (2 * MOST,), generator=torch.Generator().manual_seed(3)).tolist()
     corpus = write_corpus(folder, {f"train{n}": lengths[: 2 * n] for n in range(1, MOST + 1)})
-    cases = []
-    for batches in range(1, MOST + 1):
-        split = {"dataset.train_subset": f"train{batches}"}
-        options = distill_overrides(checkpoints("tiny"), corpus, folder, **{"loss": "reg_disc", **split, **STILL})
-        cases.append(("distill", options))
-        options = finetune_overrides(distilled, corpus, folder, **{**split, "model.final_dropout": 0.0, **STILL})
-        options.update({"model.mask_channel_prob": 0.0, "model.freeze_finetune_updates": 0})
-        cases.append(("finetune", options))
+    finetune = finetune_overrides(distilled, corpus, folder, **{"model.final_dropout": 0.0})
+    finetune.update({"model.mask_channel_prob": 0.0, "model.freeze_finetune_updates": 0})
+    distill = distill_overrides(checkpoints("tiny"), corpus, folder, loss="reg_disc")
+    trainings = {"distill": distill, "finetune": finetune}
     for workers in (1, 2, 3):
         torch.multiprocessing.start_processes(
-            work, (workers, free_port(), cases, str(folder)), workers, start_method="forkserver"
+            work, (workers, free_port(), trainings, str(folder)), workers, start_method="forkserver"
         )
     return {workers: torch.load(f"{folder}/{workers}_0.pt") for workers in (1, 2, 3)}
 
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_gradients_are_those_of_one_worker(found, workers):
-    for number, (one, several) in enumerate(zip(found[1], found[workers])):
-        kind, batches = ("distill", "finetune")[number % 2], 1 + number // 2
+    assert len(found[1]) == len(found[workers]) == 2 * MOST
+    for case, one in found[1].items():
+        several = found[workers][case]
         assert len(one) > 20 and not any(several[name].any() for name in several.keys() - one.keys())
         scale = max(float(value.abs().max()) for name, value in one.items() if name != "loss")
         worst = max(float((one[name] - several[name]).abs().max()) for name in one if name != "loss")
-        print(f"{kind}, {batches} batches: {workers} workers differ by {worst:.1e} of {scale:.3g}")
+        print(f"{case}: {workers} workers differ by {worst:.1e} of {scale:.3g}")
         assert worst < 1e-5 * max(1.0, scale)
         assert float(several["loss"]) == pytest.approx(float(one["loss"]), abs=2e-3)

@@ -37,7 +37,7 @@ def difference(a, b):
     "size, options",
     [
         ("base", {}),
-        ("base", {"old": True}),
+        ("tiny", {"old": True}),
         ("large", {"normalize": True}),
         ("tiny", {"normalize": True, "old": True}),
         ("tiny_large", {}),
@@ -51,7 +51,7 @@ def test_every_layer_equals_fairseq(checkpoints, size, options):
     assert normalize == options.get("normalize", False)
     depth = len(theirs.encoder.layers)
     ours = Teacher.load(path, range(1, depth + 1))
-    audio = noise(23456, seed=1)
+    audio = noise(5678, seed=1)
     found = ours(audio.unsqueeze(0))
     source = as_fairseq_feeds(audio, normalize)
     for layer in range(1, depth + 1):
