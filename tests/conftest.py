@@ -7,16 +7,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from manifests import fbank_stats  # noqa: E402
+from tests import preload  # noqa: E402, F401  (what forks of this process would import again and again)
 from tests.commands import run, train_command
 from tests.helpers import distill_overrides, write_corpus, write_hubert, write_labels
 from tests.own_process import in_its_own_process  # noqa: F401  (a fixture)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    torch.set_num_threads(1)
-    # the first optimizer imports torch._dynamo, two seconds of work, also in each fork of this process
-    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """HuBERT checkpoints as fairseq writes them, tiny corpora, and fairseq's commands, for the tests."""
 
 import argparse
+import copy
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from fairseq_cli import hydra_train
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import distill_user_dir
@@ -176,15 +180,24 @@ def recipe(folder, name, *overrides, defaults=True, structured=None):
 
     structured: the config of another command than that one, with no registered defaults.
     """
+    values = [each for each in overrides if "." in each.partition("=")[0] and not each.startswith("hydra")]
+    groups = tuple(each for each in overrides if each not in values)
+    cfg = copy.deepcopy(composed(folder, name, groups, structured))
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), cfg)
+    if defaults and structured is None:
+        add_defaults(cfg)
+    return cfg
+
+
+@lru_cache(maxsize=None)
+def composed(folder, name, groups, structured):
+    """A recipe with these variants of its groups: by far the longest part, and the same in many tests."""
     GlobalHydra.instance().clear()
     hydra_init(name)
     if structured is not None:
         ConfigStore.instance().store(name=name, node=structured)
     with initialize_config_dir(config_dir=str(RECIPES / folder)):
-        cfg = compose(config_name=name, overrides=list(overrides))
-    if defaults and structured is None:
-        add_defaults(cfg)
-    return cfg
+        return compose(config_name=name, overrides=list(groups))
 
 
 def distill_overrides(teacher, folder, save_dir, **more):

@@ -203,7 +203,8 @@ def test_full_size_recipes_have_the_settings_of_their_sources():
     assert not different
     for path in full_size:
         folder, name = path.split("/")
-        one, eight = (recipe(folder, name, f"gpus={gpus}", defaults=False) for gpus in ("one", "eight"))
+        one, eight = recipe(folder, name), recipe(folder, name, "gpus=eight", defaults=False)
+        assert one.distributed_training.distributed_world_size == 1
         for key in ("max_tokens", "batch_size"):
             batch = [(cfg.dataset[key] or 0) * cfg.optimization.update_freq[0] for cfg in (one, eight)]
             assert batch[0] == 8 * batch[1]

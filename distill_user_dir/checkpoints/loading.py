@@ -67,7 +67,9 @@ def opened(path: str) -> Iterator[Any]:
         regular = stat.S_ISREG(os.stat(path).st_mode)
         file = open(path, "rb") if regular else None
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path}: no such file") from None
+        # hydra changes the working directory
+        where = "" if os.path.isabs(path) else f" in {os.getcwd()}; give the whole path"
+        raise CheckpointError(f"{path}: no such file{where}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({reason(error)})") from None
     if file is None:

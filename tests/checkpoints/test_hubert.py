@@ -1,5 +1,6 @@
 import argparse
 import builtins
+import os
 import re
 
 import pytest
@@ -113,6 +114,7 @@ def test_no_checkpoint(tmp_path):
     path = tmp_path / "file.pt"
     refused(path, "no such file")
     refused(tmp_path, "no such file")
+    refused("hubert.pt", f"no such file in {os.getcwd()}; give the whole path")
     path.write_text("RIFF is what a wav begins with\n" * 100)
     refused(path)
     path.write_bytes(bytes(range(256)) * 40)

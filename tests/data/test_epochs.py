@@ -17,19 +17,13 @@ def task(tmp_path_factory, checkpoints):
     options = {"task.pad_audio": "false", "task.max_sample_size": 8500}
     cfg = recipe("distill", "laptop", *listed(distill_overrides(checkpoints("tiny"), folder, folder, **options)))
 
-    made = []
-
     def make():
-        made.append(tasks.setup_task(cfg.task))
+        one = tasks.setup_task(cfg.task)
         for split in ("train", "valid"):
-            made[-1].load_dataset(split)
-        return made[-1]
+            one.load_dataset(split)
+        return one
 
-    yield make
-    for one in made:  # torch waits five seconds for each worker of a loader that is collected as garbage
-        loader = getattr(one.iterator, "dataloader", None)
-        if loader is not None and hasattr(loader._iterator, "_shutdown_workers"):
-            loader._iterator._shutdown_workers()
+    return make
 
 
 def batches(task, split, epoch, workers, offset=0):

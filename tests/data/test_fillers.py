@@ -13,7 +13,7 @@ from distill_user_dir.training.processes import free_port
 from tests.commands import listed
 from tests.helpers import distill_overrides, finetune_overrides, recipe, write_corpus
 
-MOST = 7  # batches, of two utterances each
+MOST = 5  # batches, of two utterances each
 STILL = {
     "model.dropout": 0.0,
     "model.attention_dropout": 0.0,
