@@ -20,21 +20,26 @@ STILL = {
     "model.activation_dropout": 0.0,
     "model.mask_prob": 0.0,
     "optimization.clip_norm": 0.0,
+    "optimization.lr": "[0.0]",  # an update leaves the weights to the next one as they were
     "dataset.num_workers": 0,
     "dataset.batch_size": 2,
 }
 
 
 def gradients(cfg, workers):
-    """Of one update on all batches of the training split, by fairseq's Trainer."""
+    """{batches: gradients of one update on all those of the training split}, by fairseq's Trainer."""
     torch.manual_seed(1)
     task = tasks.setup_task(cfg.task)
     model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
     trainer = Trainer(cfg, task, model, criterion)
-    epoch = trainer.get_train_iterator(epoch=1, load_dataset=True).next_epoch_itr(shuffle=False)
-    log = trainer.train_step(next(GroupedIterator(epoch, math.ceil(MOST / workers))))
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"loss": torch.tensor(log["loss"]), **found}
+    found = {}
+    for batches in range(1, MOST + 1):
+        cfg.dataset.train_subset = f"train{batches}"
+        epoch = trainer.get_train_iterator(epoch=1, load_dataset=True).next_epoch_itr(shuffle=False)
+        log = trainer.train_step(next(GroupedIterator(epoch, math.ceil(MOST / workers))))
+        found[batches] = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        found[batches]["loss"] = torch.tensor(log["loss"])
+    return found
 
 
 def work(rank, workers, port, trainings, folder):
@@ -47,9 +52,7 @@ def work(rank, workers, port, trainings, folder):
         where.distributed_init_method = f"tcp://127.0.0.1:{port}"
         if workers > 1 and not found:
             distributed_utils.distributed_init(cfg)
-        for batches in range(1, MOST + 1):
-            cfg.dataset.train_subset = f"train{batches}"
-            found[f"{kind}, {batches} batches"] = gradients(cfg, workers)
+        found.update({f"{kind}, {batches} batches": one for batches, one in gradients(cfg, workers).items()})
     torch.save(found, f"{folder}/{workers}_{rank}.pt")
 
 
