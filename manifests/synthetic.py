@@ -1,12 +1,15 @@
-"""Synthesises a small corpus of spoken digits or commands, for where there is no speech at hand.
+"""Synthesises a corpus of spoken digits, commands or sentences, for where there is no speech at hand.
 
     python manifests/synthetic.py OUT --grammar digits --train 1500 --valid 100 --test 200
+    python manifests/synthetic.py OUT --grammar sentences --voices natural espeak --vary --conditions heard noisy
 
-writes OUT/{train,valid,test}/SPEAKER/ID.flac (16 kHz, mono, 16 bit) and OUT/{split}.trans.txt (`ID WORDS`).
-A speaker is an accent, a voice, a base rate and a base pitch of eSpeak NG; no speaker is in two splits. The same
-options give the same bytes. A call that was interrupted goes on where it was; a corpus that is whole is left alone.
-1,500 digit strings are about an hour of speech. Needs `espeakng-loader` (which carries the GPL library), scipy,
-soundfile, and a system that can fork.
+writes OUT/{split}/SPEAKER/ID.flac (16 kHz, mono, 16 bit) and OUT/{split}.trans.txt (`ID WORDS`) for train, valid and
+test, and for each condition a test_{condition}. No sentence is in two of train, valid and the tests; no speaker is,
+but for the conditions whose speakers are train's. The same options give the same bytes. A call that was interrupted
+goes on where it was; a corpus that is whole is left alone. 1,500 digit strings are about an hour of speech.
+
+Needs the extra `demo` (espeakng-loader carries the GPL eSpeak NG; hibari-tts, the natural voice, takes Python 3.9 or
+later) and a system that can fork.
 """
 
 import argparse
@@ -24,32 +27,18 @@ import tqdm
 from distill_user_dir.files import write_bytes, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.messages import tell
-from manifests.espeak_process import ACCENTS, VARIANTS, Espeak
+from manifests import effects
+from manifests.effects import SAMPLE_RATE
+from manifests.grammar import GRAMMARS, sentence
+from manifests.speakers import NATURAL, VOICES, Engines, Speaker, speakers
 
-SAMPLE_RATE = 16000
-HELD_OUT = {"valid": 8, "test": 16}  # speakers; train has the others
-DIGITS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
-NUMBERS = "TWO THREE FOUR FIVE TEN TWELVE FIFTEEN TWENTY THIRTY FORTY FIFTY".split()
-SLOTS = {
-    "room": "KITCHEN|BEDROOM|GARDEN|OFFICE|HALL|LIVING ROOM".split("|"),
-    "thing": "LIGHT|LAMP|RADIO|HEATER|FAN|CAMERA".split("|"),
-    "person": "ANNA|PETER|MY MOTHER|THE DOCTOR|DAVID".split("|"),
-    "day": "TODAY|TOMORROW|ON MONDAY|ON FRIDAY|ON SUNDAY".split("|"),
-    "music": "JAZZ|SOME MUSIC|THE NEWS|MY FAVOURITE SONG".split("|"),
-    "state": ["ON", "OFF"],
-    "number": NUMBERS,
+CONDITIONS = {  # further tests, each of as many utterances as the test; whose speakers, and the noise in dB
+    "heard": ("train", None),
+    "noisy": ("train", (0.0, 10.0)),
+    "natural": ("natural", None),  # the natural voice as she is, for models that were trained on eSpeak's
 }
-COMMANDS = (
-    "TURN {state} THE {thing} IN THE {room}",
-    "SWITCH THE {room} {thing} {state}",
-    "SET A TIMER FOR {number} MINUTES",
-    "WAKE ME IN {number} MINUTES",
-    "CALL {person} {day}",
-    "REMIND ME TO CALL {person} {day}",
-    "PLAY {music} IN THE {room}",
-    "WHAT IS THE WEATHER {day}",
-    "SET THE {thing} TO {number} PER CENT",
-)
+ROOMS = 0.3  # of the utterances are heard in a room where voices vary
+SPEED = (0.92, 1.08)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +52,15 @@ class Settings:
     seed: int = 0
     snr: Optional[Tuple[float, float]] = (15.0, 40.0)
     ext: str = "flac"
+    voices: Tuple[str, ...] = ("espeak",)
+    vary: bool = False
+    speed: Tuple[float, float] = SPEED
+    conditions: Tuple[str, ...] = ()
 
-
-@dataclasses.dataclass(frozen=True)
-class Speaker:
-    """Rate in words a minute; pitch and pitch range on eSpeak's scale from 0 to 99."""
-
-    name: str
-    voice: str
-    rate: int
-    pitch: int
-    pitch_range: int
+    def sizes(self) -> Dict[str, int]:
+        """Utterances of each split, in the order in which they are made."""
+        sizes = {split: getattr(self, split) for split in ("train", "valid", "test")}
+        return {**sizes, **{f"test_{condition}": self.test for condition in self.conditions}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,40 +72,25 @@ class Utterance:
     words: str
     path: str
     seed: str
-
-
-def speakers(seed: int) -> Dict[str, List[Speaker]]:
-    """The speakers of each split; they do not depend on how many utterances are asked for."""
-    rng = random.Random(f"{seed}/speakers")
-    pool = []
-    for accent in ACCENTS:
-        for variant in VARIANTS:
-            rate, pitch, pitch_range = rng.randint(105, 160), rng.randint(30, 65), rng.randint(25, 70)
-            pool.append(Speaker(f"{accent}-{variant}", f"{accent}+{variant}", rate, pitch, pitch_range))
-    rng.shuffle(pool)
-    first, second = HELD_OUT["valid"], HELD_OUT["valid"] + HELD_OUT["test"]
-    return {"train": pool[second:], "valid": pool[:first], "test": pool[first:second]}
-
-
-def sentence(grammar: str, rng: random.Random) -> str:
-    """3 to 6 digits, or a command, in upper-case words."""
-    if grammar == "digits":
-        return " ".join(rng.choice(DIGITS) for _ in range(rng.randint(3, 6)))
-    fillers = {slot: rng.choice(words) for slot, words in sorted(SLOTS.items())}
-    return rng.choice(COMMANDS).format(**fillers)
+    snr: Optional[Tuple[float, float]] = None
 
 
 def utterances(settings: Settings, split: str) -> List[Utterance]:
     """A split's utterances, speakers in turn; a longer split begins with the shorter one."""
-    of_split = speakers(settings.seed)[split]
+    side, _, condition = split.partition("_")
+    by, snr = CONDITIONS[condition] if condition else (split, None)
+    everyone = {**speakers(settings.seed, settings.voices, settings.vary), "natural": [NATURAL]}[by]
+    by_engine = [[one for one in everyone if one.engine == engine] for engine in VOICES]
+    turns = [own for own in by_engine if own]  # the engines have equal parts
     result = []
-    for index in range(getattr(settings, split)):
-        speaker = of_split[index % len(of_split)]
+    for index in range(settings.sizes()[split]):
+        own = turns[index % len(turns)]
+        speaker = own[index // len(turns) % len(own)]
         seed = f"{settings.seed}/{settings.grammar}/{split}/{index}"
-        name = f"{speaker.name}-{index:05d}"
-        words = sentence(settings.grammar, random.Random(f"{seed}/words"))
+        name = f"{speaker.name}-{condition and condition + '-'}{index:05d}"
+        words = sentence(settings.grammar, side, random.Random(f"{seed}/words"))
         path = os.path.join(split, speaker.name, f"{name}.{settings.ext}")
-        result.append(Utterance(name, speaker, words, path, seed))
+        result.append(Utterance(name, speaker, words, path, seed, snr or settings.snr))
     return result
 
 
@@ -128,22 +100,37 @@ def trim(samples: np.ndarray, margin: int) -> np.ndarray:
     return samples[max(loud[0] - margin, 0) : loud[-1] + 1 + margin]
 
 
-def waveform(utterance: Utterance, snr: Optional[Tuple[float, float]], espeak: Espeak) -> np.ndarray:
-    """-> (samples,) float64 at 16 kHz within (-1, 1): spoken, resampled, trimmed, coloured noise added, any level."""
-    rng, signal = random.Random(f"{utterance.seed}/sound"), need("scipy.signal", "demo")
-    speaker = utterance.speaker
-    rate = round(speaker.rate * rng.uniform(0.92, 1.08))
-    pitch = speaker.pitch + rng.randint(-5, 5)
-    spoken = espeak.speak(
-        utterance.words.lower(), speaker.voice, rate, pitch, speaker.pitch_range, gap=rng.randint(0, 12)
-    )
-    resampled = signal.resample_poly(spoken.astype(np.float64), SAMPLE_RATE, espeak.sample_rate)
-    samples = trim(resampled, margin=rng.randint(800, 2400))
-    if snr is not None:
-        white = np.random.RandomState(rng.getrandbits(32)).standard_normal(len(samples))
-        noise = signal.lfilter([1.0], [1.0, -rng.uniform(0.0, 0.9)], white)
-        ratio = 10 ** (rng.uniform(*snr) / 10)
-        samples = samples + noise * np.sqrt(np.mean(samples**2) / (ratio * np.mean(noise**2)))
+def spoken(utterance: Utterance, speed: Tuple[float, float], rng: random.Random, engines: Engines) -> np.ndarray:
+    """-> (samples,) float64 at 16 kHz, as the speaker's engine says it; ValueError where it says nothing."""
+    speaker, pace = utterance.speaker, rng.uniform(*speed)
+    if speaker.engine == "natural":
+        engine = engines.natural
+        speed_of_hers = pace * speaker.rate / 160 / speaker.transposition
+        said = engine.speak(f"{utterance.words.capitalize()}.", speed_of_hers, seed=rng.getrandbits(32))
+    else:
+        engine = engines.espeak
+        rate, pitch = round(speaker.rate * pace / speaker.transposition), speaker.pitch + rng.randint(-5, 5)
+        said = engine.speak(
+            utterance.words.lower(), speaker.voice, rate, pitch, speaker.pitch_range, gap=rng.randint(0, 12)
+        )
+    if not np.abs(said).max(initial=0) > 0:
+        raise ValueError(f"{utterance.id}: {speaker.voice} said nothing for {utterance.words!r}")
+    return need("scipy.signal", "demo").resample_poly(said.astype(np.float64), SAMPLE_RATE, engine.sample_rate)
+
+
+def waveform(utterance: Utterance, settings: Settings, engines: Engines) -> np.ndarray:
+    """-> (samples,) float64 at 16 kHz within (-1, 1): spoken, bent, trimmed, in a room, with noise, at any level."""
+    rng, places = (random.Random(f"{utterance.seed}/{what}") for what in ("sound", "place"))
+    samples, speaker = spoken(utterance, settings.speed, rng, engines), utterance.speaker
+    if speaker.transposition != 1.0:
+        samples = effects.transpose(samples, speaker.transposition)
+    samples = trim(effects.warp_formants(samples, speaker.tract), margin=rng.randint(800, 2400))
+    if settings.vary and places.random() < ROOMS:
+        seconds, level = places.uniform(0.1, 0.4), places.uniform(-12.0, -3.0)
+        samples = effects.reverberate(samples, seconds, level, seed=places.getrandbits(32))
+    if utterance.snr is not None:
+        seed, colour, ratio = rng.getrandbits(32), rng.uniform(0.0, 0.9), rng.uniform(*utterance.snr)
+        samples = effects.add_noise(samples, ratio, colour, seed)
     return samples * (rng.uniform(0.2, 0.8) / np.abs(samples).max())
 
 
@@ -152,13 +139,17 @@ def _write_audio(path: str, samples: np.ndarray) -> None:
     os.replace(f"{path}.tmp", path)
 
 
+def _as_json(settings: Settings) -> Dict[str, object]:
+    return json.loads(json.dumps(dataclasses.asdict(settings)))  # lists for tuples
+
+
 def _is_whole(folder: str, wanted: Dict[str, object]) -> bool:
     """Whether the corpus is there; ValueError if the folder has another one."""
     state = os.path.join(folder, "settings.json")
     if not os.path.exists(state):
         return False
     with open(state, encoding="utf-8") as stream:
-        there = json.load(stream)
+        there = {**_as_json(Settings()), **json.load(stream)}  # older ones have fewer settings
     different = {key: (there.get(key), value) for key, value in wanted.items() if there.get(key) != value}
     if different:
         told = ", ".join(f"{key} {was!r} there, {now!r} asked for" for key, (was, now) in different.items())
@@ -168,20 +159,20 @@ def _is_whole(folder: str, wanted: Dict[str, object]) -> bool:
 
 def synthesise(folder: str, settings: Settings, progress: bool = True) -> int:
     """Makes the corpus, or the rest of it, in `folder` -> the number of files written."""
-    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))  # as JSON gives it back: lists for tuples
+    wanted = _as_json(settings)
     if _is_whole(folder, wanted):
         return 0
     os.makedirs(folder, exist_ok=True)
     state = os.path.join(folder, "settings.json")
     write_bytes(state, json.dumps({**wanted, "complete": False}, indent=1).encode())
-    everything = {split: utterances(settings, split) for split in ("train", "valid", "test")}
+    everything = {split: utterances(settings, split) for split in settings.sizes()}
     todo = [item for items in everything.values() for item in items]
     todo = [item for item in todo if not os.path.exists(os.path.join(folder, item.path))]
-    with Espeak() as espeak:
+    with Engines({item.speaker.engine for item in todo}) as engines:
         for item in tqdm.tqdm(todo, desc="speech", unit="utterance", disable=not progress):
             path = os.path.join(folder, item.path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            _write_audio(path, waveform(item, settings.snr, espeak))
+            _write_audio(path, waveform(item, settings, engines))
     for split, items in everything.items():
         if items:
             write_lines(os.path.join(folder, f"{split}.trans.txt"), [f"{i.id} {i.words}" for i in items])
@@ -192,24 +183,50 @@ def synthesise(folder: str, settings: Settings, progress: bool = True) -> int:
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="folder of the corpus")
-    parser.add_argument("--grammar", choices=("digits", "commands"), default=Settings.grammar, help="what is said")
+    parser.add_argument("--grammar", choices=sorted(GRAMMARS), default=Settings.grammar, help="what is said")
+    voices = Settings.voices
+    parser.add_argument("--voices", nargs="+", choices=VOICES, default=voices, help="who says it (default espeak)")
+    parser.add_argument("--vary", action="store_true", help="warp each speaker's pitch and formants; some small rooms")
     for split in ("train", "valid", "test"):
         count = getattr(Settings, split)
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"utterances (default {count})")
+    parser.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), default=(), help="further tests")
     parser.add_argument("--seed", type=int, default=Settings.seed, help="of everything random (default 0)")
+    bounds = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+    parser.add_argument(
+        "--speed", default=SPEED, help="of each utterance, of its speaker's (default 0.92 1.08)", **bounds
+    )
     noise = parser.add_mutually_exclusive_group()
-    noise.add_argument("--snr", type=float, nargs=2, default=Settings.snr, metavar=("LOW", "HIGH"), help="noise, in dB")
+    noise.add_argument("--snr", default=Settings.snr, help="noise, in dB (default 15 40)", **bounds)
     noise.add_argument("--clean", action="store_true", help="no noise")
     parser.add_argument("--ext", choices=("flac", "wav"), default=Settings.ext, help="file format")
     return parser
 
 
+def settings_of(args: argparse.Namespace) -> Settings:
+    """ValueError for a range that is none, or that no engine or ear can follow."""
+    for name, least, most in (("speed", 0.5, 2.0), ("snr", -20.0, 100.0)):
+        low, high = getattr(args, name)
+        if not least <= low <= high <= most:
+            raise ValueError(f"--{name} {low:g} {high:g}: give LOW <= HIGH between {least:g} and {most:g}")
+    for split in ("train", "valid", "test"):
+        if getattr(args, split) < 0:
+            raise ValueError(f"--{split} {getattr(args, split)}: a number of utterances is 0 or more")
+    if "natural" in args.voices and "natural" in args.conditions:
+        raise ValueError(
+            "--conditions natural: no test of a voice that is trained on; take it from --voices, or ask for heard"
+        )
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Settings)}
+    given.update(snr=None if args.clean else tuple(args.snr), speed=tuple(args.speed))
+    for name, known in (("voices", VOICES), ("conditions", CONDITIONS)):
+        given[name] = tuple(each for each in known if each in given[name])  # in one order, each once
+    return Settings(**given)
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     args = get_parser().parse_args(argv)
-    snr = None if args.clean else tuple(args.snr)
-    settings = Settings(args.grammar, args.train, args.valid, args.test, args.seed, snr, args.ext)
     try:
-        made = synthesise(args.out, settings)
+        made = synthesise(args.out, settings_of(args))
     except (ValueError, RuntimeError, OSError) as error:
         tell(error)
         return 1

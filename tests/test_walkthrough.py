@@ -23,6 +23,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from distill_user_dir import infer, tune
 from manifests import synthetic
+from manifests.grammar import DIGITS
+from manifests.speakers import Engines
 from tests.decoding.letter_model import write_arpa
 from tests.helpers import RECIPES, ROOT, train, write_hubert
 
@@ -33,6 +35,7 @@ PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if "```bash" in pat
 SPLITS = {"train-clean-100": 60, "train-clean-360": 2, "train-other-500": 2, "dev-other": 3, "test-other": 3}
 LIGHT = {f"1h/{fold}/clean": 1 for fold in range(6)}
 LIGHT["9h/other"] = 1
+CLEAN = synthetic.Settings(train=130, snr=None)
 
 
 def commands(path):
@@ -44,13 +47,13 @@ def commands(path):
 class Speech:
     """Spoken digits, a few seconds each."""
 
-    def __init__(self, espeak):
-        self.espeak = espeak
-        self.stock = iter(synthetic.utterances(synthetic.Settings(train=130), "train"))
+    def __init__(self, engines):
+        self.engines = engines
+        self.stock = iter(synthetic.utterances(CLEAN, "train"))
 
     def next(self):
         utterance = next(self.stock)
-        return utterance.words, synthetic.waveform(utterance, None, self.espeak)
+        return utterance.words, synthetic.waveform(utterance, CLEAN, self.engines)
 
 
 def write_libri(root, folders, speech):
@@ -99,13 +102,13 @@ def write_audio(folder, speech):
 def places(tmp_path_factory):
     """What the README's first commands name, by variable."""
     folder = tmp_path_factory.mktemp("walk")
-    with synthetic.Espeak() as espeak:
-        speech = Speech(espeak)
+    with Engines(CLEAN.voices) as engines:
+        speech = Speech(engines)
         write_libri(folder / "LibriSpeech", SPLITS, speech)
         write_libri(folder / "light", LIGHT, speech)
         write_own(folder / "own", speech)
         write_audio(folder, speech)
-    write_arpa(folder / "4-gram.arpa", dict.fromkeys(synthetic.DIGITS, -1.0), {("ONE", "TWO"): -0.5})
+    write_arpa(folder / "4-gram.arpa", dict.fromkeys(DIGITS, -1.0), {("ONE", "TWO"): -0.5})
     write_hubert(folder / "hubert.pt", "base", sets=(500,))
     names = {"LIBRISPEECH": "LibriSpeech", "LIGHT": "light", "LM": "4-gram.arpa", "TEACHER": "hubert.pt", "OWN": "own"}
     return {**{key: folder / name for key, name in names.items()}, "DATA": folder / "data", "OUT": folder / "out"}

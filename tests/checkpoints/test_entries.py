@@ -15,6 +15,7 @@ from manifests import lexicon
 from tests.checkpoints.entries import ENTRIES, TAKES, Place
 from tests.checkpoints.hostile import CASES
 from tests.decoding.letter_model import write_arpa
+from tests.helpers import recipe
 from tests.own_process import MEGABYTES, SECONDS
 
 # one of each kind, the first, or the one that says most
@@ -31,6 +32,13 @@ def language(tmp_path_factory, corpus):
     made = str(folder / "lexicon.txt")
     assert lexicon.main([f"{corpus}/dict.ltr.txt", "--arpa", str(arpa), "--dest", made]) == 0
     return str(arpa), made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composed():
+    """The recipes that trainings in forks take: each fork would compose them again."""
+    recipe("distill", "laptop", "student=demo")
+    recipe("finetune", "laptop")
 
 
 @pytest.fixture
@@ -101,7 +109,8 @@ def forbid_unpickling(monkeypatch):
         monkeypatch.setattr(module, name, forbidden(f"{module.__name__}.{name}", getattr(module, name)))
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
+# profile starts processes that import everything anew
+@pytest.mark.parametrize("entry", [pytest.param(e, marks=pytest.mark.slow if e == "profile" else ()) for e in ENTRIES])
 def test_one_door(sound, distilled, place, monkeypatch, in_its_own_process, entry):
     """A sound checkpoint goes through every way in while all else that could unpickle a file is forbidden, and each
     file of weights is mapped by archive.py: nothing reads it another way."""

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from manifests import synthetic
+from manifests import grammar, synthetic
+from manifests.espeak_process import ACCENTS, VARIANTS, Espeak
+from manifests.speakers import Engines, speakers
 
 SMALL = ["--train", "5", "--valid", "2", "--test", "3"]
 
@@ -45,7 +47,7 @@ def test_form(corpus):
         assert len(lines) == len(files) == count
         for line in lines:
             name, *words = line.split()
-            assert 3 <= len(words) <= 6 and set(words) <= set(synthetic.DIGITS)
+            assert 3 <= len(words) <= 6 and set(words) <= set(grammar.DIGITS)
             info = soundfile.info(str(files[name]))
             assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
             assert 0.2 < info.duration / len(words) < 1.2
@@ -54,10 +56,10 @@ def test_form(corpus):
 
 
 def test_no_speaker_in_two_splits():
-    splits = synthetic.speakers(seed=0)
+    splits = speakers(seed=0)
     voices = {split: {speaker.voice for speaker in of_split} for split, of_split in splits.items()}
     everyone = [voice for of_split in voices.values() for voice in of_split]
-    assert len(everyone) == len(set(everyone)) == len(synthetic.ACCENTS) * len(synthetic.VARIANTS)
+    assert len(everyone) == len(set(everyone)) == len(ACCENTS) * len(VARIANTS)
     assert len(voices["train"]) >= 48 and len(voices["valid"]) >= 8 and len(voices["test"]) >= 8
     for split in splits:
         said_by = {item.speaker.voice for item in synthetic.utterances(synthetic.Settings(), split)}
@@ -65,8 +67,8 @@ def test_no_speaker_in_two_splits():
 
 
 def test_voices_sound_different():
-    voices = [f"{accent}+m1" for accent in synthetic.ACCENTS] + [f"en-us+{name}" for name in synthetic.VARIANTS]
-    with synthetic.Espeak() as espeak:
+    voices = [f"{accent}+m1" for accent in ACCENTS] + [f"en-us+{name}" for name in VARIANTS]
+    with Espeak() as espeak:
         said = {espeak.speak("one two", voice, 150, 50, 50, 0).tobytes() for voice in voices}
     assert len(said) == len(set(voices))
 
@@ -114,9 +116,9 @@ def test_commands_and_wav(tmp_path):
 
 
 def test_noise_has_the_ratio_asked_for():
-    utterance = synthetic.utterances(synthetic.Settings(), "train")[0]
-    with synthetic.Espeak() as espeak:
-        clean, noisy = (synthetic.waveform(utterance, snr, espeak) for snr in (None, (10.0, 10.0)))
+    settings = [synthetic.Settings(snr=snr) for snr in (None, (10.0, 10.0))]
+    with Engines(["espeak"]) as engines:
+        clean, noisy = (synthetic.waveform(synthetic.utterances(s, "train")[0], s, engines) for s in settings)
     noise = noisy - clean * (noisy @ clean) / (clean @ clean)
     ratio = 10 * np.log10((noisy @ noisy - noise @ noise) / (noise @ noise))
     assert abs(ratio - 10) < 0.5
@@ -129,7 +131,7 @@ def test_trim_keeps_a_margin():
 
 
 def test_an_unknown_voice_is_an_error():
-    with synthetic.Espeak() as espeak:
+    with Espeak() as espeak:
         with pytest.raises(RuntimeError, match="nonsense"):
             espeak.speak("one", "nonsense", 150, 50, 50, 0)
         assert len(espeak.speak("one", "en-us", 150, 50, 50, 0)) > 0.2 * espeak.sample_rate
@@ -137,15 +139,15 @@ def test_an_unknown_voice_is_an_error():
 
 def test_what_is_said_depends_on_no_process_and_on_nothing_said_before():
     # some voices breathe at random, with a seed from the clock
-    voices = [f"en-us+{name}" for name in synthetic.VARIANTS]
+    voices = [f"en-us+{name}" for name in VARIANTS]
     said = []
     for order in (voices, voices[::-1]):
-        with synthetic.Espeak() as espeak:
+        with Espeak() as espeak:
             said.append({voice: espeak.speak("one two", voice, 150, 50, 50, 0).tobytes() for voice in order})
     assert said[0] == said[1]
 
 
 def test_interrupts_are_left_to_the_caller():
-    with synthetic.Espeak() as espeak:
+    with Espeak() as espeak:
         assert os.getsid(espeak.process.pid) != os.getsid(0)
     assert espeak.process.returncode == 0

@@ -10,6 +10,8 @@ from distill_user_dir.checkpoints.loading import load
 from tests.commands import run, train_command
 from tests.helpers import distill_overrides, finetune_overrides
 
+pytestmark = pytest.mark.slow
+
 UPDATES = 4
 NO_DROPOUT = {
     "model.dropout": 0.0,

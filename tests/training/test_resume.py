@@ -9,6 +9,8 @@ from distill_user_dir.checkpoints.loading import load
 from tests.commands import kill_at, run, train_command
 from tests.helpers import distill_overrides
 
+pytestmark = pytest.mark.slow
+
 # Everything that draws random numbers is on: crops, dropout, masks, layerdrop, the order of the batches.
 RANDOM = {
     "task.pad_audio": "false",

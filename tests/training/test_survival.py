@@ -14,6 +14,8 @@ from distill_user_dir.training.resuming import use_newest_whole
 from tests.commands import Process, failure, kill_at, run, train_command
 from tests.helpers import distill_overrides, write_hubert
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "dataset.num_workers": 2,
     "dataset.batch_size": 2,  # six updates an epoch
