@@ -39,7 +39,7 @@ check: lint
 test: install
 	$(PYTEST_ALL) tests -m "not slow" $(PYTEST)
 
-# Whole chains: the demo, every command of the documentation, workers that are stopped again and again.
+# Whole chains and full sizes: the demo, the commands of the documentation, several workers, stopped again and again.
 test-slow: install
 	$(PYTEST_ALL) --dist loadfile tests -m slow $(PYTEST)
 

@@ -55,6 +55,7 @@ def changed(content, diff):
     return content
 
 
+@pytest.mark.slow
 def test_a_loss_a_student_and_a_front_end_are_added_as_written(tmp_path, checkpoints, corpus):
     copy, page = tmp_path / "copy", DOCS / "architecture.md"
     for name in ("distill_user_dir", "recipes"):

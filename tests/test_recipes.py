@@ -191,6 +191,7 @@ def settings(path):
     return found
 
 
+@pytest.mark.slow
 def test_full_size_recipes_have_the_settings_of_their_sources():
     """recipes/settings.csv says where each is from; eight GPUs have the batch of one."""
     with open(RECIPES / "settings.csv", encoding="utf-8", newline="") as stream:

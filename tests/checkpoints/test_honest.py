@@ -212,6 +212,7 @@ def test_a_program_of_ones_own_reads_its_own_files(tmp_path):
         loading.load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fp16", "bf16"])
 def test_a_resume_in_half_precision(tmp_path, checkpoints, corpus, kind):
     """Killed and started again, once by the door and once by torch's own loading: the same to the last bit."""

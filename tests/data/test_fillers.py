@@ -73,6 +73,7 @@ def found(tmp_path_factory, checkpoints, distilled):
     return {workers: torch.load(f"{folder}/{workers}_0.pt") for workers in (1, 2, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_gradients_are_those_of_one_worker(found, workers):
     assert len(found[1]) == len(found[workers]) == 2 * MOST

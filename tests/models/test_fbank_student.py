@@ -22,6 +22,7 @@ LENGTHS = [16000, 24000, 400, 9000]
 SHORTEST = 720  # samples of two frames: torch's convolutions do not export for one; what is shorter is padded
 
 
+@pytest.mark.slow
 def test_full_size_is_a_sixth_smaller(checkpoints):
     """80 bins; a convolution of 5 to 2 x 480 with bias; a Linear."""
     _, model = built(checkpoints("base"), "librispeech_960h", "deep_thin", *FBANK)

@@ -42,6 +42,7 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "student, millions, shape, heads",
     [

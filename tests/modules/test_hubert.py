@@ -36,9 +36,9 @@ def difference(a, b):
 @pytest.mark.parametrize(
     "size, options",
     [
-        ("base", {}),
+        pytest.param("base", {}, marks=pytest.mark.slow),
         ("tiny", {"old": True}),
-        ("large", {"normalize": True}),
+        pytest.param("large", {"normalize": True}, marks=pytest.mark.slow),
         ("tiny", {"normalize": True, "old": True}),
         ("tiny_large", {}),
     ],
@@ -64,6 +64,7 @@ def test_every_layer_equals_fairseq(checkpoints, size, options):
     assert not found.padding_mask.any() and found.padding_mask.shape == expected.shape[:2]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_padding_changes_nothing_in_hubert_base(checkpoints):
     theirs, _ = fairseq_hubert(checkpoints("base"))

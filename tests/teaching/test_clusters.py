@@ -37,7 +37,9 @@ def fairseq_logits(model, x):
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in ("base", "large") else ()) for kind in KINDS]
+)
 @torch.no_grad()
 def test_cluster_logits_equal_fairseqs(checkpoints, kind):
     size, options = KINDS[kind]

@@ -112,6 +112,7 @@ def test_the_best_checkpoint_is_of_the_second_stage(through):
     assert "best" not in at(folder, 4)["extra_state"]
 
 
+@pytest.mark.slow
 def test_killed_in_either_stage_it_ends_as_one_that_ran_through(through, command, tmp_path):
     kill_at(command(tmp_path), tmp_path, 4)
     kill_at(command(tmp_path), tmp_path, 10)
@@ -124,6 +125,7 @@ def test_killed_in_either_stage_it_ends_as_one_that_ran_through(through, command
     assert all(torch.equal(ours[i]["exp_avg_sq"], theirs[i]["exp_avg_sq"]) for i in theirs)
 
 
+@pytest.mark.slow
 def test_two_workers_leave_the_rest_alone_as_well(through, command, tmp_path):
     port = free_port()
     workers = []

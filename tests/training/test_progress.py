@@ -73,6 +73,7 @@ def test_help_is_the_usage_text(tmp_path, module):
     assert f"python -m distill_user_dir.{module} " in told and "Hydra" not in told and "Warning" not in told
 
 
+@pytest.mark.slow
 def test_neither_a_full_terminal_nor_another_log_ends_a_training(tmp_path, checkpoints, corpus):
     def command(name, **more):
         given = {**PEOPLE, "optimization.max_update": 2, **more}
