@@ -48,6 +48,7 @@ def test_demo_gives_three_rows_of_all_utterances(demo):
     assert (out / "wer_vs_size.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_killed_teacher_goes_on(tmp_path):
     data = write_corpus(tmp_path / "data", {"train": [9000, 12000, 16000, 20000], "valid": [9000]})
     write_labels(data, ["train", "valid"], rate=100)

@@ -72,6 +72,7 @@ def test_labels_of_all_shards_in_order(tmp_path):
         kmeans.join_labels(str(tmp_path), "train", 3)
 
 
+@pytest.mark.slow
 def test_the_same_labels_as_fairseqs(tmp_path, example):
     feat = tmp_path / "feat"
     write_features(feat, "train", 1, [30, 41, 25], seed=0)

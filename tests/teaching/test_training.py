@@ -72,6 +72,7 @@ def validations(folder, teacher, tones, caplog, **overrides):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["codebook", "linear"])
 @pytest.mark.parametrize("target", ["soft", "hard", "kmeans"])
 def test_every_head_learns_every_target(tmp_path, teacher, tones, caplog, head, target):

@@ -148,6 +148,7 @@ time.sleep(600) if rank else torch.distributed.barrier()
 """
 
 
+@pytest.mark.slow
 def test_a_worker_whose_others_are_stuck_gives_up(tmp_path):
     """It waits within a call of torch's, where no handler of Python's would run."""
     port = str(free_port())
