@@ -149,7 +149,9 @@ def _is_whole(folder: str, wanted: Dict[str, object]) -> bool:
     if not os.path.exists(state):
         return False
     with open(state, encoding="utf-8") as stream:
-        there = {**_as_json(Settings()), **json.load(stream)}  # older ones have fewer settings
+        there = json.load(stream)
+    if there.get("complete"):  # one begun by an older version, with fewer settings, would go on with other words
+        there = {**_as_json(Settings()), **there}
     different = {key: (there.get(key), value) for key, value in wanted.items() if there.get(key) != value}
     if different:
         told = ", ".join(f"{key} {was!r} there, {now!r} asked for" for key, (was, now) in different.items())

@@ -11,7 +11,7 @@ that is done is not done again while its command stays the same, and a training 
 import argparse
 import os
 import sys
-from typing import List
+from typing import List, Sequence
 
 import report
 from steps import Runner, Step
@@ -21,20 +21,27 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 ROWS = ("teacher", "distilled", "undistilled")
 
 
+def manifest_steps(out: str, splits: Sequence[str]) -> List[Step]:
+    """The manifest and the letters of each split of the speech."""
+    steps, data = [], f"{out}/data"
+    for split in splits:
+        known = "" if split == "train" else f" --dict {data}/dict.ltr.txt"
+        commands = [
+            f"python manifests/tsv.py {out}/speech/{split} --dest {data} --name {split}",
+            f"python manifests/letters.py {data}/{split}.tsv --transcripts {out}/speech/{split}.trans.txt{known}",
+        ]
+        needs = ("speech",) if split == "train" else ("manifest-train",)
+        steps.append(Step(f"manifest-{split}", commands, None, needs))
+    return steps
+
+
 def data_steps(out: str, train: int) -> List[Step]:
     """Speech, manifests, letters, an eighth of it with labels for CTC, and k-means labels for the teacher."""
     speech, data, feats = f"{out}/speech", f"{out}/data", f"{out}/features"
     tool = "python manifests/"
     sizes = f"--train {train} --valid {max(4, train // 25)} --test {max(8, train // 8)}"
     steps = [Step("speech", [f"{tool}synthetic.py {speech} --grammar digits {sizes}"], speech)]
-    for split in ("train", "valid", "test"):
-        known = "" if split == "train" else f" --dict {data}/dict.ltr.txt"
-        commands = [
-            f"{tool}tsv.py {speech}/{split} --dest {data} --name {split}",
-            f"{tool}letters.py {data}/{split}.tsv --transcripts {speech}/{split}.trans.txt{known}",
-        ]
-        needs = ("speech",) if split == "train" else ("manifest-train",)
-        steps.append(Step(f"manifest-{split}", commands, None, needs))
+    steps += manifest_steps(out, ("train", "valid", "test"))
     manifests = tuple(step.name for step in steps[1:])
     features = [f"{tool}features.py {data} {split} {feats} --feature mfcc" for split in ("train", "valid")]
     kmeans = f"{tool}kmeans.py {feats} --splits train valid --clusters 50 --dest {data}"

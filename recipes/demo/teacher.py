@@ -13,7 +13,7 @@ import os
 import sys
 from typing import List
 
-from run import ROOT, train
+from run import ROOT, manifest_steps, train
 from steps import Runner, Step
 
 CONDITIONS = ("heard", "noisy")
@@ -25,20 +25,6 @@ def speech_step(out: str, utterances: int) -> Step:
     sizes = f"--train {utterances} --valid {max(4, utterances // 36)} --test {max(8, utterances // 18)}"
     options = f"--grammar sentences --voices natural espeak --vary --conditions {' '.join(CONDITIONS)}"
     return Step("speech", [f"python manifests/synthetic.py {out}/speech {options} {sizes}"], f"{out}/speech")
-
-
-def manifest_steps(out: str) -> List[Step]:
-    """Manifests and letters of every split."""
-    steps, data = [], f"{out}/data"
-    for split in ("train", "valid", "test", *(f"test_{condition}" for condition in CONDITIONS)):
-        known = "" if split == "train" else f" --dict {data}/dict.ltr.txt"
-        commands = [
-            f"python manifests/tsv.py {out}/speech/{split} --dest {data} --name {split}",
-            f"python manifests/letters.py {data}/{split}.tsv --transcripts {out}/speech/{split}.trans.txt{known}",
-        ]
-        needs = ("speech",) if split == "train" else ("manifest-train",)
-        steps.append(Step(f"manifest-{split}", commands, None, needs))
-    return steps
 
 
 def iteration_steps(out: str, iteration: int, updates: int) -> List[Step]:
@@ -71,7 +57,8 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=9000, metavar="N", help="of each iteration (9000)")
     args = parser.parse_args()
     out = os.path.abspath(args.out)
-    steps = [speech_step(out, args.train), *manifest_steps(out)]
+    splits = ("train", "valid", "test", *(f"test_{condition}" for condition in CONDITIONS))
+    steps = [speech_step(out, args.train), *manifest_steps(out, splits)]
     for iteration in CLUSTERS:
         steps += iteration_steps(out, iteration, args.updates)
     Runner(steps, out, ROOT).run()

@@ -151,3 +151,13 @@ def test_interrupts_are_left_to_the_caller():
     with Espeak() as espeak:
         assert os.getsid(espeak.process.pid) != os.getsid(0)
     assert espeak.process.returncode == 0
+
+
+def test_what_an_older_version_began_is_not_gone_on_with(corpus, tmp_path, capsys):
+    """It knew fewer settings, and may have other words in the files that are there; a whole corpus is left alone."""
+    state = json.loads((corpus / "settings.json").read_text())
+    older = {key: value for key, value in state.items() if key not in ("voices", "vary", "speed", "conditions")}
+    for complete, status in ((False, 1), (True, 0)):
+        (tmp_path / "settings.json").write_text(json.dumps({**older, "complete": complete}))
+        assert synthetic.main([str(tmp_path), *SMALL]) == status
+    assert "made with other settings" in capsys.readouterr().err and not list(tmp_path.glob("*/*"))
