@@ -109,6 +109,14 @@ def test_slim_is_small_and_the_same(checkpoint, fine_tuned, tmp_path, corpus):
         assert all(float((a - b).abs().max()) <= tolerance for a, b in pairs)
 
 
+def test_slim_names_no_folder_of_the_machine_that_publishes(fine_tuned, tmp_path):
+    public = slim(fine_tuned, tmp_path / "public.pt", "--no-paths")
+    folder = os.path.dirname(os.path.dirname(str(fine_tuned))).encode()
+    assert folder in open(str(fine_tuned), "rb").read() and folder not in open(public, "rb").read()
+    audio = noise(12345).unsqueeze(0)
+    assert torch.equal(load_student(fine_tuned)(audio).layers[-1], load_student(public)(audio).layers[-1])
+
+
 def test_slim_can_be_fine_tuned(distilled, tmp_path, corpus):
     small = slim(distilled, tmp_path / "small.pt", "--half")
     train("finetune", "laptop", finetune_overrides(small, corpus, tmp_path / "out", **{"optimization.max_update": 1}))
