@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class Espeak:
         command = [sys.executable, "-I", "-S", server, espeakng_loader.get_library_path(), data]
         # a session of its own: an interrupt is this process's affair, and ends the other by closing its input
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        self.turn = threading.Lock()
         self.sample_rate = self._number()
         if self.sample_rate <= 0:
             raise RuntimeError(f"{data}: eSpeak NG does not start (code {self.sample_rate})")
@@ -50,9 +52,10 @@ class Espeak:
     def speak(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int, gap: int) -> np.ndarray:
         """-> (samples,) int16, the same for the same arguments. `gap` between words is in units of 10 ms."""
         request = [voice, rate, pitch, pitch_range, gap, text]
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        self.process.stdin.flush()
-        size = self._number()
-        if size < 0:
-            raise RuntimeError(f"eSpeak NG could not say {text!r} as {voice!r}")
-        return np.frombuffer(self.process.stdout.read(size), dtype="<i2")
+        with self.turn:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+            size = self._number()
+            if size < 0:
+                raise RuntimeError(f"eSpeak NG could not say {text!r} as {voice!r}")
+            return np.frombuffer(self.process.stdout.read(size), dtype="<i2")

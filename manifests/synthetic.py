@@ -18,6 +18,7 @@ import json
 import os
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
@@ -170,11 +171,16 @@ def synthesise(folder: str, settings: Settings, progress: bool = True) -> int:
     everything = {split: utterances(settings, split) for split in settings.sizes()}
     todo = [item for items in everything.values() for item in items]
     todo = [item for item in todo if not os.path.exists(os.path.join(folder, item.path))]
-    with Engines({item.speaker.engine for item in todo}) as engines:
-        for item in tqdm.tqdm(todo, desc="speech", unit="utterance", disable=not progress):
-            path = os.path.join(folder, item.path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            _write_audio(path, waveform(item, settings, engines))
+    for item in todo:
+        os.makedirs(os.path.dirname(os.path.join(folder, item.path)), exist_ok=True)
+
+    def make(item: Utterance) -> None:
+        _write_audio(os.path.join(folder, item.path), waveform(item, settings, engines))
+
+    with Engines({item.speaker.engine for item in todo}) as engines, ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(make, todo)
+        for _ in tqdm.tqdm(made, total=len(todo), desc="speech", unit="utterance", disable=not progress):
+            pass
     for split, items in everything.items():
         if items:
             write_lines(os.path.join(folder, f"{split}.trans.txt"), [f"{i.id} {i.words}" for i in items])
