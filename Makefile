@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 STOCK := .venv-stock
 STOCK_PYTHON ?= python3.8
 
-.PHONY: install demo study check test test-slow test-stock fuzz lint docs bench check-gpu clean
+.PHONY: install demo teacher study check test test-slow test-stock fuzz lint docs bench check-gpu clean
 
 install: $(STAMP)
 
@@ -17,11 +17,15 @@ install: $(STAMP)
 $(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install "$(TORCH)" "numpy" "cython<3.1" "setuptools" wheel
-	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,lm,docs,dev]"
+	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,transcribe,lm,docs,dev]"
 	touch $(STAMP)
 
 demo: install
 	$(BIN)/python recipes/demo/run.py $(DEMO)
+
+# The HuBERT that the demo distils, made again.
+teacher: install
+	$(BIN)/python recipes/demo/teacher.py $(TEACHER)
 
 study: install
 	$(BIN)/python recipes/demo/study.py $(STUDY)
@@ -48,7 +52,7 @@ test-stock:
 	test -x $(STOCK)/bin/python || $(STOCK_PYTHON) -m venv $(STOCK)
 	$(STOCK)/bin/pip install "pip<24.1"
 	$(STOCK)/bin/pip install torch==2.4.1
-	$(STOCK)/bin/pip install -e ".[manifests,demo,lm,dev]"
+	$(STOCK)/bin/pip install -e ".[manifests,demo,transcribe,lm,dev]"
 	$(STOCK)/bin/python -m pytest -n auto tests $(PYTEST)
 	$(STOCK)/bin/python recipes/demo/run.py --out out/demo-stock --train 60 --updates 10
 

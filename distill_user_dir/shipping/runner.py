@@ -1,0 +1,448 @@
+"""Writes down what is said in recordings.
+
+    python transcribe.py speech.flac recordings/ 'more/*.wav'      # lines of FILE and WORDS; one file: its words
+    python transcribe.py talk.mp3 --output srt > talk.srt
+    arecord -f S16_LE -r 16000 | python transcribe.py -
+
+Any format, sample rate and number of channels that libsndfile reads, any length: long recordings are cut where nobody
+speaks. A file that cannot be read is named at the end, the others are done, and the exit status is 1.
+"""
+
+import argparse
+import glob
+import json
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import time
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple
+
+import numpy as np
+import soundfile
+
+BLANK = 0
+WORD_END, WORD_START = "|", "\u2581"  # of letters, of sentencepieces
+PAUSE = 0.3  # seconds without a letter are a place to cut
+OVERLAP = 4.0  # seconds that two pieces share where there is no pause
+BATCH_SECONDS = 60.0  # of audio at a time, the longest of a batch times their number
+LIKELY = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au", ".sph", ".w64", ".caf", ".mp2")
+CAPTION_SECONDS, CAPTION_CHARACTERS, CAPTION_GAP = 6.0, 84, 0.8
+
+
+class Word(NamedTuple):
+    """start, end in seconds; confidence: the mean probability of its units, from 0 to 1."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+class Transcript(NamedTuple):
+    name: str
+    words: List[Word]
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.word for word in self.words)
+
+    @property
+    def confidence(self) -> float:
+        return float(np.mean([word.confidence for word in self.words])) if self.words else 1.0
+
+
+class OnnxModel:
+    """An exported folder: model.onnx, whose metadata say what it takes and what its outputs are called."""
+
+    def __init__(self, folder: str, threads: int = 0):
+        import onnxruntime
+
+        path = os.path.join(folder, "model.onnx")
+        if not os.path.isfile(path):
+            raise ValueError(f"{folder}: no model.onnx in it; export the student again")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        known = self.session.get_modelmeta().custom_metadata_map
+        if known.get("format") != "distill_user_dir 1":
+            raise ValueError(f"{path}: made by another version, or by something else; export the student again")
+        self.symbols: List[str] = json.loads(known["symbols"])
+        self.units, self.sample_rate = known["units"], int(known["sample_rate"])
+        self.frame_shift, self.shortest = int(known["frame_shift"]), int(known["shortest"])
+
+    def log_probs(self, audio: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """(samples,) float32 each -> (frames, units) each."""
+        batch, lengths = padded(audio, self.shortest)
+        names = [put.name for put in self.session.get_inputs()]
+        found, frames = self.session.run(None, dict(zip(names, (batch, lengths))))
+        return [one[:count] for one, count in zip(found, frames)]
+
+
+def padded(audio: Sequence[np.ndarray], shortest: int) -> Tuple[np.ndarray, np.ndarray]:
+    """(samples,) each -> (B, N) float32 with zeros behind, (B,) int64 samples."""
+    lengths = np.array([len(one) for one in audio], dtype=np.int64)
+    batch = np.zeros((len(audio), max(int(lengths.max()), shortest)), dtype=np.float32)
+    for row, one in zip(batch, audio):
+        row[: len(one)] = one
+    return batch, lengths
+
+
+# Audio
+
+
+class Recording:
+    """A file, or standard input, as blocks of mono float32 at a rate; a context manager. ValueError for no audio."""
+
+    def __init__(self, name: str, rate: int):
+        self.name, self.rate, self.spool = name, rate, None
+        if name == "-":
+            self.spool = spooled(sys.stdin.buffer)
+        elif not os.path.isfile(name):
+            raise ValueError(f"{name}: no such file")
+        try:
+            self.file = soundfile.SoundFile(self.spool or name)
+        except RuntimeError as error:
+            raise ValueError(f"{name}: no audio that libsndfile reads ({error})") from None
+        self.seconds = self.file.frames / self.file.samplerate
+        self.samples = round(self.seconds * rate)  # about, where it is resampled
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        if self.spool is not None:
+            self.spool.close()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """About ten seconds at a time."""
+        resampler = None
+        if self.file.samplerate != self.rate:
+            try:
+                import soxr
+            except ImportError:
+                raise ValueError(f"{self.name}: {self.file.samplerate} Hz; pip install soxr, which resamples") from None
+            resampler = soxr.ResampleStream(self.file.samplerate, self.rate, 1, dtype="float32")
+        left = self.file.frames
+        while True:
+            try:
+                block = self.file.read(10 * self.file.samplerate, dtype="float32", always_2d=True).mean(1)
+            except RuntimeError as error:
+                raise ValueError(f"{self.name}: damaged ({error})") from None
+            left -= len(block)
+            last = len(block) < 10 * self.file.samplerate
+            if last and 0 < left < 1 << 50:
+                raise ValueError(f"{self.name}: cut, {left} of {self.file.frames} samples are missing")
+            if not np.isfinite(block).all():
+                raise ValueError(f"{self.name}: it has samples that are no finite numbers")
+            yield block if resampler is None else resampler.resample_chunk(block, last=last)
+            if last:
+                return
+
+
+def spooled(stream: BinaryIO) -> BinaryIO:
+    """What a pipe brings, in a temporary file, with the length in its WAV header put right: a program that writes into
+    a pipe cannot know it."""
+    file = tempfile.TemporaryFile()
+    shutil.copyfileobj(stream, file)
+    size = file.tell()
+    file.seek(0)
+    head = file.read(4096)
+    at = head.find(b"data")
+    if head[:4] == b"RIFF" and at > 0:
+        stated = struct.unpack_from("<I", head, at + 4)[0]
+        there = size - at - 8
+        if stated == 0 or stated > there and stated >= 0x7FFFF000:  # sox, ffmpeg and arecord write one of these
+            file.seek(at + 4)
+            file.write(struct.pack("<I", min(there, 0xFFFFFFFF)))
+            file.seek(4)
+            file.write(struct.pack("<I", min(size - 8, 0xFFFFFFFF)))
+    file.seek(0)
+    return file
+
+
+# Words
+
+
+def words_of(log_probs: np.ndarray, symbols: Sequence[str], units: str, frame: float) -> List[Word]:
+    """(frames, units) -> the words of the best path; frame: seconds of one."""
+    path = log_probs.argmax(1)
+    changes = np.flatnonzero(np.diff(path, prepend=-1))
+    runs = [(int(path[a]), int(a), int(b)) for a, b in zip(changes, [*changes[1:], len(path)]) if path[a] != BLANK]
+    words: List[Tuple[List[str], int, int, List[float]]] = []
+    inside = False
+    for unit, start, end in runs:
+        symbol = symbols[unit]
+        if units == "letter" and symbol in (WORD_END, ""):
+            inside = False
+            continue
+        begins = not inside or (units == "sentencepiece" and symbol.startswith(WORD_START))
+        if begins:
+            words.append(([], start, end, []))
+        text, first, _, probabilities = words[-1]
+        probabilities.append(float(np.exp(log_probs[start:end, unit].max())))
+        words[-1] = (text + [symbol.replace(WORD_START, "")], first, end, probabilities)
+        inside = True
+    found = [("".join(text), start, end, chances) for text, start, end, chances in words]
+    return [Word(text, a * frame, b * frame, float(np.mean(chances))) for text, a, b, chances in found if text]
+
+
+def pause(log_probs: np.ndarray, symbols: Sequence[str], units: str, shortest: int) -> Optional[int]:
+    """The middle frame of the last pause behind a word, in the second half of the frames; None where there is none."""
+    path = log_probs.argmax(1)
+    ends = [i for i, symbol in enumerate(symbols) if i == BLANK or (units == "letter" and symbol == WORD_END)]
+    silent = np.isin(path, ends).astype(np.int8)
+    edges = np.flatnonzero(np.diff(silent, prepend=0, append=0)).reshape(-1, 2)
+    for start, end in edges[::-1]:
+        separated = units != "letter" or start == 0 or symbols_in(path[start:end], symbols)
+        middle = (start + end) // 2
+        if end - start >= shortest and separated and middle >= len(path) // 2:
+            return int(middle)
+    return None
+
+
+def symbols_in(path: np.ndarray, symbols: Sequence[str]) -> bool:
+    """Whether a word ends in these frames of letters."""
+    return any(symbols[unit] == WORD_END for unit in np.unique(path))
+
+
+# Recordings of any length
+
+
+def long_words(model: Any, recording: Recording, longest: float) -> Iterator[List[Word]]:
+    """The words of a recording in pieces of at most `longest` seconds, which end in a pause, or else overlap: of the
+    words in the overlap each piece gives those that are nearer to its middle."""
+    rate, frame = model.sample_rate, model.frame_shift / model.sample_rate
+    most, shared = (int(seconds / frame) * model.frame_shift for seconds in (longest, min(OVERLAP, longest / 3)))
+    blocks, buffer, offset, known = recording.blocks(), np.zeros(0, np.float32), 0, -1.0
+    last = False
+    while not last:
+        while len(buffer) <= most and not last:
+            block = next(blocks, None)
+            last = block is None
+            buffer = buffer if last else np.concatenate([buffer, block])
+        last = last and len(buffer) <= most
+        if len(buffer) < model.window:
+            return
+        log_probs = model.log_probs([buffer[:most]])[0]
+        words = [
+            word._replace(start=word.start + offset / rate, end=word.end + offset / rate)
+            for word in words_of(log_probs, model.symbols, model.units, frame)
+        ]
+        words = [word for word in words if word.start + word.end > 2 * known]
+        if not last:
+            cut = pause(log_probs, model.symbols, model.units, int(PAUSE / frame))
+            step = most - shared if cut is None else cut * model.frame_shift
+            until = (offset + (most - shared / 2 if cut is None else step)) / rate
+            rest = [word for word in words if word.start + word.end > 2 * until]
+            words = words[: len(words) - len(rest)]
+            # between the last word of this piece and the next one's first
+            known = -1.0 if cut is not None else (words[-1].end + rest[0].start) / 2 if words and rest else until
+            buffer, offset = buffer[step:], offset + step
+        yield words
+
+
+def transcripts(model: Any, names: Sequence[str], longest: float = 30.0) -> Iterator[Tuple[str, Any]]:
+    """(name, its Transcript, or a ValueError that says what is wrong with it), in the order of the names; short ones
+    are computed in batches of about the same length."""
+    for first in range(0, len(names), 256):
+        found: Dict[int, Any] = {}
+        short: List[Tuple[int, int]] = []
+        for place, name in enumerate(names[first : first + 256]):
+            try:
+                with Recording(name, model.sample_rate) as recording:
+                    if name != "-" and 0 < recording.samples <= longest * model.sample_rate:
+                        short.append((recording.samples, place))
+                        continue
+                    pieces = list(long_words(model, recording, longest))
+                    if not pieces:
+                        raise ValueError(f"{name}: too short for one frame of {model.window} samples")
+                    words = [word for piece in pieces for word in piece]
+                    found[place] = Transcript(name, words, recording.seconds)
+            except ValueError as error:
+                found[place] = error
+        for batch in batches(sorted(short), BATCH_SECONDS * model.sample_rate):
+            found.update(of_batch(model, {place: names[first + place] for place in batch}))
+        for place in range(len(names[first : first + 256])):
+            yield names[first + place], found[place]
+
+
+def batches(short: Sequence[Tuple[int, int]], most: float) -> Iterator[List[int]]:
+    """(samples, place), the shortest first -> places of at most so many samples with padding, at least one."""
+    batch: List[int] = []
+    for samples, place in short:
+        if batch and samples * (len(batch) + 1) > most:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def of_batch(model: Any, names: Dict[int, str]) -> Dict[int, Any]:
+    """{place: name} of short recordings -> {place: Transcript or ValueError}."""
+    found: Dict[int, Any] = {}
+    audio: Dict[int, np.ndarray] = {}
+    for place, name in names.items():
+        try:
+            with Recording(name, model.sample_rate) as recording:
+                audio[place] = np.concatenate(list(recording.blocks()))
+            if len(audio[place]) < model.window:
+                raise ValueError(f"{name}: {len(audio.pop(place))} samples, fewer than a frame's {model.window}")
+        except ValueError as error:
+            found[place] = error
+    frame = model.frame_shift / model.sample_rate
+    scored = model.log_probs(list(audio.values())) if audio else []
+    for (place, one), log_probs in zip(audio.items(), scored):
+        words = words_of(log_probs, model.symbols, model.units, frame)
+        found[place] = Transcript(names[place], words, len(one) / model.sample_rate)
+    return found
+
+
+# Output
+
+
+def captions(words: Sequence[Word]) -> List[List[Word]]:
+    """Words that are shown together: they end at a gap, and before they are too long to read."""
+    shown: List[List[Word]] = []
+    for word in words:
+        now = shown[-1] if shown else []
+        length = sum(len(each.word) + 1 for each in now) + len(word.word)
+        apart = now and word.start - now[-1].end > CAPTION_GAP
+        if not now or apart or length > CAPTION_CHARACTERS or word.end - now[0].start > CAPTION_SECONDS:
+            shown.append([])
+        shown[-1].append(word)
+    return shown
+
+
+def clock(seconds: float, point: str) -> str:
+    """00:01:02.345"""
+    milliseconds = round(seconds * 1000)
+    hours, minutes = milliseconds // 3600000, milliseconds // 60000 % 60
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000 % 60:02d}{point}{milliseconds % 1000:03d}"
+
+
+def as_text(one: Transcript) -> str:
+    return f"{one.text}\n"
+
+
+def as_json(one: Transcript) -> str:
+    words = [
+        {"word": w.word, "start": round(w.start, 3), "end": round(w.end, 3), "confidence": round(w.confidence, 4)}
+        for w in one.words
+    ]
+    told = {"file": one.name, "seconds": round(one.seconds, 3), "text": one.text}
+    return json.dumps({**told, "confidence": round(one.confidence, 4), "words": words}, ensure_ascii=False) + "\n"
+
+
+def as_srt(one: Transcript) -> str:
+    return "".join(
+        f"{number}\n{clock(shown[0].start, ',')} --> {clock(shown[-1].end, ',')}\n{' '.join(w.word for w in shown)}\n\n"
+        for number, shown in enumerate(captions(one.words), 1)
+    )
+
+
+def as_vtt(one: Transcript) -> str:
+    shown = (
+        f"{clock(shown[0].start, '.')} --> {clock(shown[-1].end, '.')}\n{' '.join(w.word for w in shown)}\n\n"
+        for shown in captions(one.words)
+    )
+    return "WEBVTT\n\n" + "".join(shown)
+
+
+def as_ctm(one: Transcript) -> str:
+    """NIST's: name, channel, start, duration, word, confidence."""
+    name = re.sub(r"\s", "_", os.path.splitext(os.path.basename(one.name))[0])
+    return "".join(f"{name} 1 {w.start:.2f} {w.end - w.start:.2f} {w.word} {w.confidence:.4f}\n" for w in one.words)
+
+
+FORMATS = {"text": as_text, "json": as_json, "srt": as_srt, "vtt": as_vtt, "ctm": as_ctm}
+ONE_FILE = ("srt", "vtt")  # hold one recording each
+
+
+# The command
+
+
+def files_in(given: Sequence[str]) -> List[str]:
+    """Files, folders (all audio below) and patterns -> names, sorted within each; ValueError where there is none."""
+    found: List[str] = []
+    for name in given:
+        if os.path.isdir(name):
+            below = [os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files]
+            names = sorted(file for file in below if file.lower().endswith(LIKELY))
+            if not names:
+                raise ValueError(f"{name}: no audio in this folder")
+        elif name != "-" and not os.path.exists(name) and glob.has_magic(name):
+            names = sorted(glob.glob(name, recursive=True))
+            if not names:
+                raise ValueError(f"{name}: no file of such a name")
+        else:
+            names = [name]
+        found += names
+    return found
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="files, folders, patterns, or - for standard input")
+    parser.add_argument("--output", choices=list(FORMATS), default="text", help="(text); json has a line a file")
+    parser.add_argument("--dest", metavar="FOLDER", help="write a file for each recording there")
+    parser.add_argument(
+        "--longest", type=float, default=30.0, metavar="SECONDS", help="of audio at a time (30): more needs more memory"
+    )
+
+
+def write(one: Transcript, args: argparse.Namespace, several: bool) -> None:
+    text = FORMATS[args.output](one)
+    if args.dest is None:
+        sys.stdout.write(f"{one.name}\t{text}" if several and args.output == "text" else text)
+        sys.stdout.flush()
+        return
+    ending = "txt" if args.output == "text" else args.output
+    stem = os.path.splitext(os.path.basename(one.name))[0] if one.name != "-" else "stdin"
+    with open(os.path.join(args.dest, f"{stem}.{ending}"), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def run(model: Any, args: argparse.Namespace, bar: TextIO) -> int:
+    """-> exit status."""
+    names, wrong, seconds, start = files_in(args.audio), [], 0.0, time.monotonic()
+    if len(names) > 1 and args.output in ONE_FILE and args.dest is None:
+        raise ValueError(f"--output {args.output} holds one recording: give --dest FOLDER for {len(names)} of them")
+    if args.longest < 5:
+        raise ValueError(f"--longest {args.longest:g}: 5 seconds or more")
+    if args.dest is not None:
+        os.makedirs(args.dest, exist_ok=True)
+    for number, (_, one) in enumerate(transcripts(model, names, args.longest), 1):
+        if isinstance(one, ValueError):
+            wrong.append(str(one))
+        else:
+            seconds += one.seconds
+            write(one, args, len(names) > 1)
+        if bar.isatty():
+            speed = seconds / max(time.monotonic() - start, 1e-3)
+            bar.write(f"\r{number} of {len(names)} files, {seconds / 60:.1f} minutes, {speed:.0f} x real time")
+    if bar.isatty():
+        bar.write("\n")
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """Of an exported folder, with the model beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    args = parser.parse_args()
+    try:
+        return run(OnnxModel(os.path.dirname(os.path.abspath(__file__))), args, sys.stderr)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Writes down what is said in recordings, with a fine-tuned student or HuBERT, or an exported folder.
+
+    python -m distill_user_dir.transcribe MODEL speech.flac recordings/ 'more/*.wav'
+    python -m distill_user_dir.transcribe MODEL talk.mp3 --output srt > talk.srt
+    arecord -f S16_LE -r 16000 | python -m distill_user_dir.transcribe MODEL -
+
+One recording: its words; several: lines of FILE and WORDS. Any format, sample rate and number of channels that
+libsndfile reads, any length: long recordings are cut where nobody speaks. A file that cannot be read is named at the
+end, the others are done, and the exit status is 1.
+"""
+
+import argparse
+import os
+import sys
+from typing import List, Optional
+
+from distill_user_dir.messages import tell
+from distill_user_dir.shipping import runner
+from distill_user_dir.shipping.checkpoint_model import CheckpointModel
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m distill_user_dir.transcribe",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a checkpoint, or the folder of an ONNX export")
+    runner.add_options(parser)
+    parser.add_argument("--device", default="cpu", help="for a checkpoint: cpu (default), cuda, cuda:1")
+    args = parser.parse_args(argv)
+    try:
+        exported = os.path.isdir(args.model)
+        model = runner.OnnxModel(args.model) if exported else CheckpointModel(args.model, args.device)
+        return runner.run(model, args, sys.stderr)
+    except (ValueError, OSError) as error:
+        tell(error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
