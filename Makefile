@@ -17,7 +17,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install "$(TORCH)" "numpy" "cython<3.1" "setuptools" wheel
-	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,transcribe,lm,docs,dev]"
+	$(BIN)/pip install --no-build-isolation -e ".[manifests,demo,transcribe,export,lm,docs,dev]"
 	touch $(STAMP)
 
 demo: install

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Se
 import numpy as np
 import soundfile
 
+FORMAT = "distill_user_dir 1"  # of the folder
 BLANK = 0
 WORD_END, WORD_START = "|", "\u2581"  # of letters, of sentencepieces
 PAUSE = 0.3  # seconds without a letter are a place to cut
@@ -56,7 +57,10 @@ class Transcript(NamedTuple):
 
 
 class OnnxModel:
-    """An exported folder: model.onnx, whose metadata say what it takes and what its outputs are called."""
+    """An exported folder: model.onnx, whose metadata say what it takes and what its outputs are called.
+
+    frame_shift, window: samples from one frame to the next, and of the shortest audio that has a frame.
+    """
 
     def __init__(self, folder: str, threads: int = 0):
         import onnxruntime
@@ -68,11 +72,11 @@ class OnnxModel:
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         known = self.session.get_modelmeta().custom_metadata_map
-        if known.get("format") != "distill_user_dir 1":
+        if known.get("format") != FORMAT:
             raise ValueError(f"{path}: made by another version, or by something else; export the student again")
         self.symbols: List[str] = json.loads(known["symbols"])
         self.units, self.sample_rate = known["units"], int(known["sample_rate"])
-        self.frame_shift, self.shortest = int(known["frame_shift"]), int(known["shortest"])
+        self.frame_shift, self.window, self.shortest = (int(known[k]) for k in ("frame_shift", "window", "shortest"))
 
     def log_probs(self, audio: Sequence[np.ndarray]) -> List[np.ndarray]:
         """(samples,) float32 each -> (frames, units) each."""

@@ -1,25 +1,21 @@
-"""Students with `frontend=fbank`: sizes, padding, what they start from, fine-tuning, decoding, export."""
+"""Students with `frontend=fbank`: sizes, padding, what they start from, fine-tuning, decoding."""
 
 import json
-import logging
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq.criterions import build_criterion
-from torch import nn
 
 from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.modules.fbank import KaldiFbank
-from distill_user_dir.student import load_student
 from tests.commands import listed, run
 from tests.helpers import ROOT, TINY_STUDENT, batch, distill_overrides, finetune_overrides, noise, recipe, train
 from tests.models.test_student_hubert import built, parameters, size_by_hand
 
 FBANK = ("frontend=fbank", "model.fbank_stats=null", "model.fbank_norm=utterance")
 LENGTHS = [16000, 24000, 400, 9000]
-SHORTEST = 720  # samples of two frames: torch's convolutions do not export for one; what is shorter is padded
 
 
 @pytest.mark.slow
@@ -139,52 +135,3 @@ def test_starts_from_a_waveform_student(checkpoints, distilled):
     assert {name for name in ours if name.startswith(("encoder.", "heads.", "mask_emb"))} <= set(started)
     with pytest.raises(ValueError, match="init_from_student: `encoder.layers.0.fc1.weight` is"):
         tiny_fbank(checkpoints("tiny"), f"model.init_from_student={distilled}", encoder_ffn_embed_dim=64)
-
-
-class Exportable(nn.Module):
-    def __init__(self, student):
-        super().__init__()
-        self.student = student
-
-    def forward(self, waveforms, lengths):
-        output = self.student(waveforms, lengths)
-        return output.log_probs, output.lengths
-
-
-@pytest.fixture(scope="module")
-def exported(fine_tuned, tmp_path_factory):
-    """(a fine-tuned Fbank student, its torch.export program, its ONNX session)."""
-    pytest.importorskip("onnxscript")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    import torch.fx.experimental._config as export_config
-
-    student = load_student(fine_tuned[1], folded=False)
-    example = (torch.stack([noise(16000), noise(16000, 1)]), torch.tensor([16000, 12000]))
-    batches, samples = torch.export.Dim("batch", min=1), torch.export.Dim("samples", min=SHORTEST)
-    dynamic = {"waveforms": {0: batches, 1: samples}, "lengths": {0: batches}}
-    path = str(tmp_path_factory.mktemp("onnx") / "student.onnx")
-    logging.disable(logging.INFO)
-    with export_config.patch(backed_size_oblivious=True):  # else a batch of one is another program
-        program = torch.export.export(Exportable(student), example, dynamic_shapes=dynamic, strict=False)
-        torch.onnx.export(program, dynamo=True, verbose=False).save(path)
-    logging.disable(logging.NOTSET)
-    return student, program.module(), onnxruntime.InferenceSession(path)
-
-
-@pytest.mark.parametrize(
-    "lengths", [[16000, 12000], [400], [23456], [719, 400, 560], [5000, 48000, 1000, 30000, 48000]]
-)
-@torch.no_grad()
-def test_an_export_gives_the_same_logits_at_any_size(exported, lengths):
-    student, program, session = exported
-    _, source, _ = batch(lengths)
-    source = nn.functional.pad(source, (0, max(0, SHORTEST - source.size(1))))
-    expected = student(source, torch.tensor(lengths))
-    names = [put.name for put in session.get_inputs()]
-    onnx = session.run(None, dict(zip(names, (source.numpy(), torch.tensor(lengths).numpy()))))
-    for log_probs, frames in (program(source, torch.tensor(lengths)), map(torch.from_numpy, onnx)):
-        assert frames.tolist() == expected.lengths.tolist()
-        valid = expected.log_probs > -1e30
-        assert log_probs.shape == expected.log_probs.shape
-        assert float((log_probs - expected.log_probs)[valid].abs().max()) < 1e-3
-        assert bool((log_probs[~valid] < -1e30).all())

@@ -1,0 +1,99 @@
+"""Takes a fine-tuned student, or a HuBERT, out of fairseq: into a folder that needs neither torch nor this package.
+
+    python -m distill_user_dir.export checkpoint_best.pt STUDENT
+    python -m distill_user_dir.export checkpoint_best.pt STUDENT --int8 --check DATA/test.tsv
+    python STUDENT/transcribe.py speech.flac
+
+STUDENT/model.onnx takes (B, N) float32 audio and (B,) int64 lengths, of any size, and gives (B, T, V)
+log-probabilities and (B,) frames. Before the folder is there, it is run and compared with the checkpoint, on noise or
+on the recordings of --check. --int8 makes it less than half the size, and changes a word now and then: give it --check.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from typing import Any, List, Optional
+
+from distill_user_dir.data.audio import read_samples
+from distill_user_dir.data.manifest import read_manifest
+from distill_user_dir.files import write_lines
+from distill_user_dir.messages import tell
+from distill_user_dir.shipping import onnx_folder
+from distill_user_dir.shipping.checkpoint_model import CheckpointModel
+from distill_user_dir.shipping.onnx_folder import Difference
+from distill_user_dir.shipping.runner import OnnxModel
+
+MOST_DIFFERENCE = 1e-3  # of a log-probability, where all is float32
+
+
+def export(path: str, folder: str, int8: bool = False, check: Optional[str] = None) -> Difference:
+    """Writes `folder` -> how it differs from the checkpoint. ValueError where that is too much, or it is there already;
+    then nothing is left."""
+    if os.path.exists(folder):
+        raise ValueError(f"{folder}: there already; give another name, or remove it")
+    model = CheckpointModel(path)
+    audio = onnx_folder.noises(model.window)
+    if check is not None:
+        manifest = read_manifest(check)
+        rate, rows = model.sample_rate, zip(manifest.names, manifest.sizes)
+        audio = [read_samples(os.path.join(manifest.root, name), size, rate, model.window) for name, size in rows]
+    written = f"{folder}.tmp"
+    shutil.rmtree(written, ignore_errors=True)
+    os.makedirs(written)
+    try:
+        onnx_folder.write_folder(path, written, int8)
+        difference = Difference(model, OnnxModel(written), audio)
+        if difference.lengths or (not int8 and difference.log_probs > MOST_DIFFERENCE):
+            raise ValueError(f"{path}: its export is another model ({difference}); please report this")
+        write_lines(os.path.join(written, "README.md"), readme(path, written, model, difference, int8))
+        os.replace(written, folder)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+    return difference
+
+
+def readme(path: str, folder: str, model: Any, difference: Difference, int8: bool) -> List[str]:
+    """What is in the folder, and how to run it."""
+    size = os.path.getsize(os.path.join(folder, "model.onnx")) / 1e6
+    precision = "products of weights in 8-bit integers, the rest float32" if int8 else "float32"
+    return [
+        f"# {os.path.basename(os.path.dirname(os.path.abspath(path)))}",
+        "",
+        "A speech recogniser (HuBERT student with CTC), exported by distill_user_dir.",
+        "",
+        "```",
+        "pip install -r requirements.txt",
+        "python transcribe.py speech.flac",
+        "```",
+        "",
+        f"model.onnx: {size:.1f} MB, {precision}; {model.sample_rate} Hz, {len(model.symbols)} units.",
+        f"Compared with its checkpoint on {difference}.",
+        "",
+        "transcribe.py is under the MIT licence of distill_user_dir; the model's is that of its teacher and its data.",
+    ]
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m distill_user_dir.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CTC.pt", help="of a fine-tuned student or HuBERT")
+    parser.add_argument("folder", metavar="STUDENT", help="folder to write")
+    parser.add_argument("--int8", action="store_true", help="products of weights in 8-bit integers")
+    parser.add_argument("--check", metavar="MANIFEST", help="compare on the recordings of this .tsv")
+    args = parser.parse_args(argv)
+    try:
+        difference = export(args.checkpoint, args.folder, args.int8, args.check)
+    except (ValueError, OSError) as error:
+        tell(error)
+        return 1
+    sizes = [os.path.getsize(name) / 1e6 for name in (os.path.join(args.folder, "model.onnx"), args.checkpoint)]
+    print(f"{args.folder}: model.onnx {sizes[0]:.1f} MB; {difference}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

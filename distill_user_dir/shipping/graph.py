@@ -1,0 +1,70 @@
+"""A student as an ONNX graph: audio and lengths in, log-probabilities and lengths out, for any batch and length."""
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import Any, Iterator, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from distill_user_dir.machine import need
+from distill_user_dir.modules.fold import join_projections
+from distill_user_dir.student import Student
+
+SHORTEST = (
+    720  # samples of a batch: torch exports no convolution whose output may be one frame long; lengths may be less
+)
+OPSET = 18
+
+
+class Graph(nn.Module):
+    """(B, N) float32 audio with zeros behind it, (B,) int64 samples -> (B, T, V) log-probabilities (of a student
+    without CTC: (B, T, D) features of its last layer), (B,) int64 frames."""
+
+    def __init__(self, student: Student):
+        super().__init__()
+        self.student = student
+
+    def forward(self, audio: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor]:
+        output = self.student(audio, lengths)
+        return output.layers[-1] if output.log_probs is None else output.log_probs, output.lengths
+
+
+def folded_for_export(student: Student) -> Student:
+    """In place: what `fold` does, but for the block convolution, whose number of blocks a graph cannot leave open."""
+    encoder = student.encoder.encoder
+    for module in encoder.pos_conv:
+        if isinstance(module, nn.Conv1d):
+            nn.utils.remove_weight_norm(module)
+    for layer in encoder.layers:
+        join_projections(layer.self_attn)
+    return student
+
+
+def to_onnx(student: Student) -> Any:
+    """An unfolded student, which is folded -> onnx.ModelProto. ValueError where a package is missing."""
+    need("onnxscript", "export")
+    import torch.fx.experimental._config as export_config
+
+    example = (torch.randn(2, 16000), torch.tensor([16000, 12000]))
+    batch, samples = torch.export.Dim("batch", min=1), torch.export.Dim("samples", min=SHORTEST)
+    shapes = {"audio": {0: batch, 1: samples}, "lengths": {0: batch}}
+    names = {"input_names": ["audio", "lengths"], "output_names": ["log_probs", "frames"]}
+    graph = Graph(folded_for_export(student)).eval()
+    with hushed(), torch.no_grad(), export_config.patch(backed_size_oblivious=True):  # else a batch of one is another
+        program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+        return torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names).model_proto
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without the exporters' talk."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
