@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import run as demo_run
 import steps
+from steps import histories
 
 from tests.commands import environment, kill_at, run, train_command
 from tests.helpers import ROOT, USER_DIR, write_corpus, write_labels
@@ -18,6 +20,15 @@ def test_progress_shows_updates_and_validation():
     line = "[x][valid][INFO] - epoch 001 | valid on 'valid' subset | loss 21.9 | uer 25.6 | wer 79.9 | num_updates 100"
     assert steps.progress(line) == "  update 100: validation loss 21.9, WER 79.9"
     assert steps.progress("a warning") == ""
+
+
+def test_a_teacher_of_ones_own_comes_before_all_that_needs_it(tmp_path):
+    out = str(tmp_path)
+    steps = demo_run.data_steps(out, 24) + demo_run.teacher_steps(out, 5)
+    steps += demo_run.model_steps(out, demo_run.own_teacher(out), 3, 2, ("teacher",))
+    history = histories(steps)
+    for row in demo_run.ROWS:
+        assert "--config-name teacher" in history[f"decode-{row}"]
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +49,15 @@ def demo(tmp_path_factory):
 def test_demo_gives_three_rows_of_all_utterances(demo):
     out, printed = demo
     rows = json.loads((out / "results.json").read_text())
-    assert [row["name"] for row in rows] == ["teacher", "distilled", "undistilled"]
+    assert [row["name"] for row in rows] == ["teacher", "distilled", "distilled-fbank", "undistilled"]
     lines = len((out / "data" / "test.tsv").read_text().splitlines()) - 1
     for row in rows:
-        assert row["utterances"] == row["utterances_scored"] == lines == 8
+        assert row["utterances"] == row["utterances_scored"] == lines == 10
         assert row["wer"] >= 0 and row["rtf"] > 0
         assert row["name"] in printed[0]
-    assert rows[1]["parameters"] == rows[2]["parameters"] < rows[0]["parameters"] / 4
+    assert rows[1]["parameters"] == rows[3]["parameters"] < rows[0]["parameters"] / 4
+    first, *_, last = printed[0].strip().splitlines()
+    assert re.fullmatch("About 2 minutes on two cores;.*", first) and last.startswith("Next: ")
     assert (out / "wer_vs_size.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -71,8 +84,8 @@ def test_a_killed_teacher_goes_on(tmp_path):
 @pytest.mark.slow
 def test_demo_is_not_done_twice(demo):
     _, printed = demo
-    assert printed[0].count("$ ") > 14 and printed[1].count("$ ") == 0
-    assert printed[1].count("done before") == printed[0].count(" took ") == 14
+    assert printed[0].count("$ ") == 20 and printed[1].count("$ ") == 0
+    assert printed[1].count("done before") == printed[0].count(" took ") == 18
 
 
 @pytest.mark.slow

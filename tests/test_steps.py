@@ -56,6 +56,23 @@ def test_only_what_needs_a_changed_step_is_done_again(tmp_path):
     assert "right" not in histories(tree("left"))["leaf"] and "root" in histories(tree("left"))["leaf"]
 
 
+def test_a_step_that_wants_all_cores_runs_by_itself(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    log, script = tmp_path / "log", tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        f"def say(*words): print(*words, file=open({str(log)!r}, 'a'))\n"
+        "say(sys.argv[1], 'begins'); time.sleep(0.3)\n"
+        "say(sys.argv[1], 'ends', os.environ.get('OMP_NUM_THREADS'))\n"
+    )
+    commands = {name: [f'"{sys.executable}" {script} {name}'] for name in "abc"}
+    run([Step(name, commands[name], None, (), alone=name == "b") for name in "abc"], tmp_path, jobs=2)
+    lines = log.read_text().splitlines()
+    assert "b begins" in lines and lines[lines.index("b begins") + 1] == "b ends None"
+    assert "a begins" in lines[:2] and "c begins" in lines[:2]
+    assert f"a ends {max(1, os.cpu_count() // 2)}" in lines
+
+
 def test_two_sets_of_steps_share_what_they_have_in_common(tmp_path):
     log = tmp_path / "log"
     shared = Step("shared", [appending(log, "shared")], None)

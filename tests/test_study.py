@@ -32,7 +32,7 @@ def test_each_step_is_planned_once_and_after_what_it_needs(tmp_path):
 
 
 def test_data_and_teacher_are_the_demos(tmp_path):
-    demo = study.data_steps(str(tmp_path), 1200) + [study.teacher_step(str(tmp_path), 600)]
+    demo = study.data_steps(str(tmp_path), 1200) + study.teacher_steps(str(tmp_path), 600)
     steps = study.study_steps(plan(tmp_path))
     assert all(step in steps for step in demo)
 

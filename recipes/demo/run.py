@@ -1,11 +1,12 @@
-"""The whole chain on synthesised speech: teacher, distilled student, the same student undistilled, and their table.
+"""The whole chain on synthesised speech: a teacher, students, the same student undistilled, their word error rates.
 
     python recipes/demo/run.py                  # into out/demo
-    python recipes/demo/run.py --frontend fbank # the same with an Fbank student, distilled in two stages
+    python recipes/demo/run.py --teacher FILE   # of a HuBERT of yours; else one is pre-trained on that speech
     python recipes/demo/run.py --out /tmp/demo --train 300 --updates 20     # a short one, to see it run
 
-Every step is a command that could be typed; it is printed before it runs, and its output is kept in OUT/logs. A step
-that is done is not done again while its command stays the same, and a training that was killed goes on where it was.
+Every step is a command that could be typed; it is printed before it runs, and its output is kept in OUT/logs. Two run
+at a time. A step that is done is not done again while its command stays the same, and a training that was killed goes
+on where it was.
 """
 
 import argparse
@@ -18,48 +19,37 @@ from steps import Runner, Step
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-ROWS = ("teacher", "distilled", "undistilled")
+STUDENTS = {"distilled": "", "distilled-fbank": " frontend=fbank"}  # deep and thin, and what of its recipe differs
+ROWS = ("teacher", *STUDENTS, "undistilled")
+UPDATES = (600, 400, 250)
+SECONDS = {"train": 0.1, "pretrain": 0.6, "distil": 0.6, "ctc": 0.6, "rest": 120}  # an utterance, an update; two cores
 
 
 def manifest_steps(out: str, splits: Sequence[str]) -> List[Step]:
-    """The manifest and the letters of each split of the speech."""
-    steps, data = [], f"{out}/data"
+    """The manifest and the letters of each split of the speech; the first one's letters are those of all."""
+    steps = []
     for split in splits:
-        known = "" if split == "train" else f" --dict {data}/dict.ltr.txt"
-        commands = [
-            f"python manifests/tsv.py {out}/speech/{split} --dest {data} --name {split}",
-            f"python manifests/letters.py {data}/{split}.tsv --transcripts {out}/speech/{split}.trans.txt{known}",
-        ]
-        needs = ("speech",) if split == "train" else ("manifest-train",)
-        steps.append(Step(f"manifest-{split}", commands, None, needs))
+        transcripts = f"--transcripts {out}/speech/{split}.trans.txt"
+        command = f"python manifests/corpus.py {out}/speech/{split} {transcripts} --dest {out}/data --name {split}"
+        needs = ("speech",) if split == splits[0] else (f"manifest-{splits[0]}",)
+        steps.append(Step(f"manifest-{split}", [command], None, needs))
     return steps
 
 
 def data_steps(out: str, train: int) -> List[Step]:
-    """Speech, manifests, letters, an eighth of it with labels for CTC, and k-means labels for the teacher."""
-    speech, data, feats = f"{out}/speech", f"{out}/data", f"{out}/features"
-    tool = "python manifests/"
-    sizes = f"--train {train} --valid {max(4, train // 25)} --test {max(8, train // 8)}"
-    steps = [Step("speech", [f"{tool}synthetic.py {speech} --grammar digits {sizes}"], speech)]
+    """Speech, manifests, letters, and an eighth of it with labels for CTC."""
+    voices = "natural espeak" if sys.version_info >= (3, 9) else "espeak"
+    options = f"--grammar digits --voices {voices} --vary"
+    sizes = f"--train {train} --valid {max(4, train // 25)} --test {max(8, train * 5 // 12)}"
+    steps = [Step("speech", [f"python manifests/synthetic.py {out}/speech {options} {sizes}"], f"{out}/speech")]
     steps += manifest_steps(out, ("train", "valid", "test"))
-    manifests = tuple(step.name for step in steps[1:])
-    features = [f"{tool}features.py {data} {split} {feats} --feature mfcc" for split in ("train", "valid")]
-    kmeans = f"{tool}kmeans.py {feats} --splits train valid --clusters 50 --dest {data}"
-    labelled = f"{tool}subset.py {data} train labelled --utterances {max(8, train // 8)}"
-    return steps + [
-        Step("labelled", [labelled], None, manifests),
-        Step("kmeans", features + [kmeans], feats, manifests),
-    ]
+    labelled = f"python manifests/subset.py {out}/data train labelled --utterances {max(8, train // 8)}"
+    return [*steps, Step("labelled", [labelled], None, ("manifest-train",))]
 
 
 def fbank_step(out: str) -> Step:
     """Statistics for a student with frontend=fbank."""
     return Step("fbank", [f"python manifests/fbank_stats.py {out}/data train"], None, ("manifest-train",))
-
-
-def frontend_options(frontend: str, updates: int) -> str:
-    """Of a distillation of so many updates: a fourth of them is the first stage of an Fbank student's."""
-    return f" frontend=fbank criterion.frontend_updates={updates // 4}" if frontend == "fbank" else ""
 
 
 def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
@@ -71,11 +61,11 @@ def train(folder: str, recipe: str, save_dir: str, overrides: str) -> str:
     )
 
 
-def decode(out: str, model: str, results: str) -> str:
-    """A decoding command for the best checkpoint in the folder `model`, on the test split."""
+def decode(out: str, model: str, results: str, subset: str = "test") -> str:
+    """A decoding command for the best checkpoint in the folder `model`."""
     return (
         f"python -m distill_user_dir.infer --config-dir {ROOT}/recipes/decode --config-name viterbi common.cpu=true "
-        f"task.data={out}/data common_eval.path={model}/checkpoint_best.pt dataset.gen_subset=test "
+        f"task.data={out}/data common_eval.path={model}/checkpoint_best.pt dataset.gen_subset={subset} "
         f"decoding.results_path={results}"
     )
 
@@ -89,67 +79,102 @@ def schedule(updates: int) -> str:
     )
 
 
-def teacher_step(out: str, updates: int) -> Step:
-    options = (
-        f"task.data={out}/data optimization.max_update={updates} lr_scheduler.warmup_updates={max(1, updates // 10)}"
-    )
-    return Step("teacher", [train("demo", "teacher", f"{out}/teacher", options)], f"{out}/teacher", ("kmeans",))
+def teacher_steps(out: str, updates: int) -> List[Step]:
+    """A teacher of one's own: clusters of MFCC, and a HuBERT that predicts them."""
+    data, feats = f"{out}/data", f"{out}/features"
+    features = [f"python manifests/features.py {data} {split} {feats} --feature mfcc" for split in ("train", "valid")]
+    kmeans = f"python manifests/kmeans.py {feats} --splits train valid --clusters 50 --dest {data}"
+    options = f"task.data={data} optimization.max_update={updates} lr_scheduler.warmup_updates={max(1, updates // 10)}"
+    return [
+        Step("kmeans", [*features, kmeans], feats, ("manifest-train", "manifest-valid")),
+        Step(
+            "teacher", [train("demo", "teacher", f"{out}/teacher", options)], f"{out}/teacher", ("kmeans",), alone=True
+        ),
+    ]
 
 
-def distil_options(out: str, updates: int) -> str:
+def own_teacher(out: str) -> str:
+    return f"{out}/teacher/checkpoint_last.pt"
+
+
+def distil_options(out: str, updates: int, teacher: str) -> str:
     """Data, teacher and schedule of a distillation."""
     return (
-        f"task.data={out}/data task.teacher_path={out}/teacher/checkpoint_last.pt optimization.max_update={updates} "
+        f"task.data={out}/data task.teacher_path={teacher} optimization.max_update={updates} "
         f"lr_scheduler.warmup_updates={max(1, updates * 7 // 100)}"
     )
 
 
-def model_steps(out: str, pretrain: int, distil: int, ctc: int, frontend: str = "waveform") -> List[Step]:
-    """Training and decoding of the three, for these numbers of updates; the undistilled gets those of both phases."""
-    student = f"{out}/student/checkpoint_best.pt"
-    options = f"student=demo {distil_options(out, distil)}{frontend_options(frontend, distil)}"
-    needs = ("teacher", "fbank") if frontend == "fbank" else ("teacher",)
-    steps = [fbank_step(out)] if frontend == "fbank" else []
-    steps += [teacher_step(out, pretrain)]
-    steps += [Step("distil", [train("distill", "laptop", f"{out}/student", options)], f"{out}/student", needs)]
-    start = {
-        "teacher": (f"{out}/teacher/checkpoint_last.pt", ctc, "", "teacher"),
-        "distilled": (student, ctc, "", "distil"),
-        "undistilled": (student, distil + ctc, " model.no_pretrained_weights=true", "distil"),
-    }
-    for row in ROWS:
-        path, updates, extra, needed = start[row]
-        options = f"task.data={out}/data dataset.train_subset=labelled model.w2v_path={path} {schedule(updates)}{extra}"
-        command, results = train("finetune", "laptop", f"{out}/ctc-{row}", options), f"{out}/decode/{row}"
-        steps += [
-            Step(f"ctc-{row}", [command], f"{out}/ctc-{row}", (needed, "labelled")),
-            Step(f"decode-{row}", [decode(out, f"{out}/ctc-{row}", results)], results, (f"ctc-{row}",)),
-        ]
+def distil_steps(out: str, updates: int, teacher: str, needs: Sequence[str]) -> List[Step]:
+    """The students' distillations, by regression and the discriminative loss."""
+    steps = []
+    for row, extra in STUDENTS.items():
+        fbank = "fbank" in extra
+        stage = f" criterion.frontend_updates={updates // 4}" if fbank else ""
+        options = f"student=demo loss=reg_disc{extra} {distil_options(out, updates, teacher)}{stage}"
+        command, needed = train("distill", "laptop", f"{out}/{row}", options), ("fbank",) if fbank else ()
+        steps.append(Step(f"distil-{row}", [command], f"{out}/{row}", (*needs, *needed)))
     return steps
+
+
+def ctc_steps(out: str, row: str, start: str, updates: int, needs: Sequence[str]) -> List[Step]:
+    """Fine-tuning and decoding. What was trained before keeps its front-end, as HuBERT does in fine-tuning."""
+    extra = "model.no_pretrained_weights=true" if row == "undistilled" else "model.feature_grad_mult=0.0"
+    options = f"task.data={out}/data dataset.train_subset=labelled model.w2v_path={start} {schedule(updates)} {extra}"
+    command, results = train("finetune", "laptop", f"{out}/ctc-{row}", options), f"{out}/decode/{row}"
+    return [
+        Step(f"ctc-{row}", [command], f"{out}/ctc-{row}", (*needs, "labelled")),
+        Step(f"decode-{row}", [decode(out, f"{out}/ctc-{row}", results)], results, (f"ctc-{row}", "manifest-test")),
+    ]
+
+
+def model_steps(out: str, teacher: str, distil: int, ctc: int, needs: Sequence[str] = ()) -> List[Step]:
+    """Training and decoding of all rows; the undistilled student gets the updates of both phases. The longest first."""
+    manifests = ("manifest-train", "manifest-valid")
+    steps = [fbank_step(out), *distil_steps(out, distil, teacher, (*manifests, *needs))]
+    start, needed = f"{out}/distilled/checkpoint_best.pt", ("distil-distilled",)
+    steps += ctc_steps(out, "undistilled", start, distil + ctc, needed)
+    steps += ctc_steps(out, "teacher", teacher, ctc, (*manifests, *needs))
+    for row in STUDENTS:
+        steps += ctc_steps(out, row, f"{out}/{row}/checkpoint_best.pt", ctc, (f"distil-{row}",))
+    return steps
+
+
+def minutes(train: int, pretrain: int, distil: int, ctc: int) -> float:
+    """What all of it takes on two cores."""
+    rates = SECONDS
+    trainings = rates["pretrain"] * pretrain + rates["distil"] * distil + rates["ctc"] * (distil + 2 * ctc)
+    return (rates["train"] * train + trainings + rates["rest"]) / 60
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=f"{ROOT}/out/demo", metavar="OUT", help="folder of everything (out/demo)")
     parser.add_argument("--train", type=int, default=1200, metavar="N", help="training utterances (1200)")
+    parser.add_argument("--teacher", default="train", metavar="FILE", help="a HuBERT's checkpoint (default: train one)")
     parser.add_argument(
         "--updates",
         type=int,
         nargs="+",
-        default=[600, 450, 300],
+        default=UPDATES,
         metavar="N",
-        help="of the teacher's pre-training, the distillation and CTC (600 450 300), or one for all",
-    )
-    parser.add_argument(
-        "--frontend", choices=("waveform", "fbank"), default="waveform", help="of the student: its CNN or Fbank"
+        help="of a teacher's pre-training, the distillation and CTC (600 400 250), or one for all",
     )
     args = parser.parse_args()
-    out = os.path.abspath(args.out)
-    updates = args.updates * 3 if len(args.updates) == 1 else args.updates
-    if len(updates) != 3:
+    if len(args.updates) not in (1, 3):
         parser.error("--updates takes one number or three")
-    Runner(data_steps(out, args.train) + model_steps(out, *updates, args.frontend), out, ROOT).run()
+    pretrain, distil, ctc = args.updates * 3 if len(args.updates) == 1 else args.updates
+    out, own = os.path.abspath(args.out), args.teacher == "train"
+    if not own and not os.path.isfile(args.teacher):
+        parser.error(f"--teacher {args.teacher}: no such file")
+    total = minutes(args.train, pretrain if own else 0, distil, ctc)
+    print(f"About {total:.0f} minutes on two cores; a demo that was stopped goes on where it was.", flush=True)
+    steps, teacher, needs = data_steps(out, args.train), os.path.abspath(args.teacher), ()
+    if own:
+        steps, teacher, needs = steps + teacher_steps(out, pretrain), own_teacher(out), ("teacher",)
+    Runner(steps + model_steps(out, teacher, distil, ctc, needs), out, ROOT, jobs=2).run()
     report.write(out, ROWS)
+    print("\nNext: the same with your own HuBERT and your own recordings, in README.md")
 
 
 if __name__ == "__main__":

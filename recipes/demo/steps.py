@@ -20,12 +20,13 @@ BAR = re.compile(r"^(\S[^:|]*):\s+(\d+)%\|")  # of tqdm, whose carriage returns 
 class Step(NamedTuple):
     """name: of its log; commands: run one after the other in the repository's root; folder: what it writes, taken
     away before it starts anew because its commands, or those of a step it needs, have changed; needs: names of steps
-    that come before it in the list."""
+    that come before it in the list; alone: it has all cores, and no other step runs beside it."""
 
     name: str
     commands: List[str]
     folder: Optional[str]
     needs: Tuple[str, ...] = ()
+    alone: bool = False
 
 
 class Runner:
@@ -75,7 +76,7 @@ class Runner:
                             print(f"[{step.name}] done before", flush=True)
                             finished.add(step.name)
                             waiting.remove(step)
-                        elif finished.issuperset(step.needs) and len(futures) < self.jobs:
+                        elif finished.issuperset(step.needs) and self.has_room(step, list(futures.values())):
                             futures[pool.submit(self.run_step, step)] = step
                             waiting.remove(step)
                     for future in wait(futures, return_when=FIRST_COMPLETED).done:
@@ -88,6 +89,11 @@ class Runner:
                 self.stop()
                 raise
 
+    def has_room(self, step: Step, running: List[Step]) -> bool:
+        if step.alone or any(other.alone for other in running):
+            return not running
+        return len(running) < self.jobs
+
     def stop(self) -> None:
         """Ends the commands that run; none is started after."""
         with self.lock:
@@ -95,10 +101,10 @@ class Runner:
             for process in self.running:
                 process.terminate()
 
-    def start(self, command: str) -> subprocess.Popen:
+    def start(self, command: str, step: Step) -> subprocess.Popen:
         path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
         env = dict(os.environ, PATH=path, PYTHONUNBUFFERED="1")
-        if self.jobs > 1:
+        if self.jobs > 1 and not step.alone:
             env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         with self.lock:
             if self.stopped:
@@ -133,7 +139,7 @@ class Runner:
         print(f"\n$ {command}", flush=True)
         with open(log_path, "a", encoding="utf-8") as log:
             log.write(f"\n$ {command}\n")
-            process = self.start(command)
+            process = self.start(command, step)
             for line in process.stdout:
                 log.write(line)
                 log.flush()

@@ -4,7 +4,7 @@
     python recipes/demo/study.py --rows 'deep_thin-*' --seeds 1 2 --jobs 2
     python recipes/demo/study.py --dry-run                           # what would be run, and how long it would take
 
-Speech, k-means labels and teacher are those of the demo, and are shared with it. A seed sets the student's
+Speech and teacher are those of `run.py --teacher train`, and are shared with it. A seed sets the student's
 initialisation, batches and masks, and which utterances have labels. What is done is not done again, a training that was
 killed goes on where it was, and OUT/study/report.html is written at the end, be it a bad one (--report: from what is
 there).
@@ -17,7 +17,7 @@ import sys
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import study_report
-from run import ROOT, data_steps, decode, distil_options, fbank_step, schedule, teacher_step, train
+from run import ROOT, data_steps, decode, distil_options, fbank_step, own_teacher, schedule, teacher_steps, train
 from steps import Runner, Step
 
 DISC = "loss=reg_disc criterion.discriminative_head={} criterion.discriminative_target={}"
@@ -86,7 +86,8 @@ def training_options(seed: int, updates: int) -> str:
 
 def distil_step(plan: Plan, row: str, seed: int) -> Step:
     folder = f"{plan.folder(row, seed)}/student"
-    options = f"{STUDENTS[row]} {distil_options(plan.out, plan.distil)} {training_options(seed, plan.distil)}"
+    given = distil_options(plan.out, plan.distil, own_teacher(plan.out))
+    options = f"{STUDENTS[row]} {given} {training_options(seed, plan.distil)}"
     if "frontend=fbank" in options:
         options += f" criterion.frontend_updates={0 if row.endswith('-direct') else plan.distil // 4}"
     needs = ("teacher", "fbank") if "frontend=fbank" in options else ("teacher",)
@@ -99,7 +100,7 @@ def ctc_steps(plan: Plan, row: str, seed: int, labelled: int) -> List[Step]:
     start = f"{plan.folder(source, seed)}/student/checkpoint_best.pt"
     needed, updates, extra = f"distil-{source}-{seed}", plan.ctc, " model.feature_grad_mult=0.0"
     if row == "teacher":
-        start, needed = f"{plan.out}/teacher/checkpoint_last.pt", "teacher"
+        start, needed = own_teacher(plan.out), "teacher"
     if row == "deep_thin-undistilled":
         updates, extra = plan.distil + plan.ctc, " model.no_pretrained_weights=true"
     folder = f"{plan.folder(row, seed)}/ctc-{labelled}"
@@ -128,7 +129,7 @@ def subset_step(plan: Plan, labelled: int, seed: int) -> Step:
 
 def study_steps(plan: Plan) -> List[Step]:
     """Everything that the rows need, each step once."""
-    steps = data_steps(plan.out, plan.train) + [teacher_step(plan.out, plan.pretrain)]
+    steps = data_steps(plan.out, plan.train) + teacher_steps(plan.out, plan.pretrain)
     if any("frontend=fbank" in STUDENTS.get(row, "") for row in plan.rows):
         steps.append(fbank_step(plan.out))
     for seed in plan.seeds:

@@ -1,6 +1,6 @@
 """Pre-trains the small HuBERT that the demo distils, as HuBERT was: two iterations, on synthesised speech.
 
-    python recipes/demo/teacher.py                # into out/teacher; about four hours on two cores
+    python recipes/demo/teacher.py                # into out/teacher; about three hours on two cores
     python recipes/demo/teacher.py --out /tmp/teacher --train 60 --updates 10     # a short one, to see it run
 
 Sentences in eSpeak NG's voices and a natural one, bent, in rooms and noise. The first iteration predicts clusters of
@@ -9,16 +9,24 @@ where it was.
 """
 
 import argparse
+import json
 import os
 import sys
-from typing import List
+from typing import Dict, List
 
-from run import ROOT, manifest_steps, train
+from run import ROOT, decode, manifest_steps, schedule, train
 from steps import Runner, Step
 
 CONDITIONS = ("heard", "noisy")
+TESTS = {"test_heard": "heard voices", "test": "voices never heard", "test_noisy": "heard, in noise of 0 to 10 dB"}
 CLUSTERS = {1: 100, 2: 200}
+UPDATES = (3000, 8000, 3000)
 LAYER = 4  # of the first iteration's six, whose clusters the second predicts
+SHARES = {"all": 1, "tenth": 10}  # of the utterances that have labels, one in so many
+CTC = (
+    "model.feature_grad_mult=0.0 model.apply_mask=true model.mask_prob=0.4 "
+    "checkpoint.save_interval_updates=500 dataset.validate_interval_updates=500"
+)
 
 
 def speech_step(out: str, utterances: int) -> Step:
@@ -48,21 +56,62 @@ def iteration_steps(out: str, iteration: int, updates: int) -> List[Step]:
     ]
 
 
+def publish_step(out: str) -> Step:
+    checkpoint = f"{out}/iteration2/checkpoint_last.pt"
+    command = f"python -m distill_user_dir.slim {checkpoint} {out}/hubert_demo.pt --half --no-paths"
+    return Step("publish", [command], None, ("iteration2",))
+
+
+def judge_steps(out: str, share: str, utterances: int, updates: int) -> List[Step]:
+    """CTC on a share of the labels, and decoding of all tests."""
+    split, folder, steps = "train", f"{out}/ctc-{share}", []
+    if SHARES[share] > 1:
+        split = share
+        command = f"python manifests/subset.py {out}/data train {split} --utterances {utterances // SHARES[share]}"
+        steps = [Step(f"labelled-{share}", [command], None, ("manifest-train",))]
+    options = f"task.data={out}/data dataset.train_subset={split} model.w2v_path={out}/hubert_demo.pt {CTC}"
+    command = train("finetune", "laptop", folder, f"{options} {schedule(updates)}")
+    steps.append(Step(f"ctc-{share}", [command], folder, ("publish", *(step.name for step in steps))))
+    for test in TESTS:
+        results = f"{out}/decode/{share}-{test}"
+        needs = (f"ctc-{share}", f"manifest-{test}")
+        steps.append(Step(f"decode-{share}-{test}", [decode(out, folder, results, test)], results, needs))
+    return steps
+
+
+def table(out: str, utterances: int) -> str:
+    """Word error rates in per cent with their 95% intervals, a line for each share of the labels."""
+    lines = [f"| utterances with labels | {' | '.join(TESTS.values())} |", "|---" * (len(TESTS) + 1) + "|"]
+    for share, parts in SHARES.items():
+        scores: List[Dict] = []
+        for test in TESTS:
+            with open(f"{out}/decode/{share}-{test}/wer.json", encoding="utf-8") as file:
+                scores.append(json.load(file))
+        cells = ["{:.1f} ({:.1f} to {:.1f})".format(score["wer"], *score["wer_interval"]) for score in scores]
+        lines.append(f"| {utterances // parts} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out", default=f"{ROOT}/out/teacher", metavar="OUT", help="folder of everything (out/teacher)"
     )
-    parser.add_argument("--train", type=int, default=7200, metavar="N", help="training utterances (7200: six hours)")
-    parser.add_argument("--updates", type=int, default=9000, metavar="N", help="of each iteration (9000)")
+    parser.add_argument("--train", type=int, default=7200, metavar="N", help="training utterances (7200: seven hours)")
+    parser.add_argument(
+        "--updates", type=int, nargs=3, default=UPDATES, metavar="N", help="of both iterations and CTC (3000 8000 3000)"
+    )
     args = parser.parse_args()
     out = os.path.abspath(args.out)
     splits = ("train", "valid", "test", *(f"test_{condition}" for condition in CONDITIONS))
     steps = [speech_step(out, args.train), *manifest_steps(out, splits)]
     for iteration in CLUSTERS:
-        steps += iteration_steps(out, iteration, args.updates)
+        steps += iteration_steps(out, iteration, args.updates[iteration - 1])
+    steps.append(publish_step(out))
+    for share in SHARES:
+        steps += judge_steps(out, share, args.train, args.updates[2])
     Runner(steps, out, ROOT).run()
-    print(f"\n{out}/iteration2/checkpoint_last.pt is the teacher")
+    print(f"\n{table(out, args.train)}\n\n{out}/hubert_demo.pt is the teacher")
 
 
 if __name__ == "__main__":
