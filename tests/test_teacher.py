@@ -1,0 +1,36 @@
+"""The small teacher: its making runs from speech to table, and fairseq loads it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import teacher
+from fairseq import checkpoint_utils
+
+from tests.commands import environment
+from tests.helpers import ROOT
+
+
+def loaded_by_fairseq(path):
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides={"data": str(ROOT)})
+    return models[0], task
+
+
+@pytest.mark.slow
+def test_a_small_teacher_from_speech_to_its_table(tmp_path):
+    command = [sys.executable, str(ROOT / "recipes" / "demo" / "teacher.py"), "--out", str(tmp_path)]
+    command += ["--train", "20", "--updates", "2", "2", "2"]
+    printed = [
+        subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    assert all(done.returncode == 0 for done in printed), printed[0].stdout[-4000:]
+    first, second = (done.stdout for done in printed)
+    assert " took " in first and " took " not in second
+    rows = [line for line in second.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [row.split()[1] for row in rows] == ["20", "2"]
+    assert all(len(re.findall(r"\d \(\d+\.\d to \d+\.\d\)", row)) == len(teacher.TESTS) for row in rows)
+    model, _ = loaded_by_fairseq(tmp_path / "hubert_demo.pt")
+    assert model.label_embs_concat.shape[0] == teacher.CLUSTERS[2] + 4
+    assert str(tmp_path).encode() not in (tmp_path / "hubert_demo.pt").read_bytes()
