@@ -10,6 +10,7 @@ on the recordings of --check. --int8 makes it less than half the size, and chang
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -44,7 +45,8 @@ def export(path: str, folder: str, int8: bool = False, check: Optional[str] = No
     try:
         onnx_folder.write_folder(path, written, int8)
         difference = Difference(model, OnnxModel(written), audio)
-        if difference.lengths or (not int8 and difference.log_probs > MOST_DIFFERENCE):
+        apart = difference.log_probs
+        if difference.lengths or not math.isfinite(apart) or (not int8 and apart > MOST_DIFFERENCE):
             raise ValueError(f"{path}: its export is another model ({difference}); please report this")
         write_lines(os.path.join(written, "README.md"), readme(path, written, model, difference, int8))
         os.replace(written, folder)

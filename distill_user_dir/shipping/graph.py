@@ -20,8 +20,7 @@ OPSET = 18
 
 
 class Graph(nn.Module):
-    """(B, N) float32 audio with zeros behind it, (B,) int64 samples -> (B, T, V) log-probabilities (of a student
-    without CTC: (B, T, D) features of its last layer), (B,) int64 frames."""
+    """(B, N) float32 audio with zeros behind it, (B,) int64 samples -> (B, T, V) log-probabilities, (B,) frames."""
 
     def __init__(self, student: Student):
         super().__init__()
@@ -29,7 +28,7 @@ class Graph(nn.Module):
 
     def forward(self, audio: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor]:
         output = self.student(audio, lengths)
-        return output.layers[-1] if output.log_probs is None else output.log_probs, output.lengths
+        return output.log_probs, output.lengths
 
 
 def folded_for_export(student: Student) -> Student:

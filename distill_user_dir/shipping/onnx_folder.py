@@ -54,10 +54,8 @@ def quantised(model: Any) -> Any:
 
 
 def write_folder(path: str, folder: str, int8: bool) -> None:
-    """An exported checkpoint in an empty folder; ValueError where it has no CTC output."""
+    """A fine-tuned checkpoint, exported into an empty folder."""
     student = load_student(path, folded=False)
-    if student.proj is None:
-        raise ValueError(f"{path}: not fine-tuned, it has features but no words; recipes/finetune gives it some")
     known = metadata(path, student)
     model = to_onnx(student)
     if int8:
@@ -73,8 +71,8 @@ def write_folder(path: str, folder: str, int8: bool) -> None:
 class Difference:
     """Between a checkpoint and its export on some recordings.
 
-    log_probs: the largest of any frame and unit; frames: the share of those whose likeliest unit differs; lengths,
-    words: how many recordings differ in them.
+    log_probs: the largest of any frame and unit, infinite where one is no number; frames: the share of those whose
+    likeliest unit differs; lengths, words: how many recordings differ in them.
     """
 
     def __init__(self, model: Any, export: Any, audio: Sequence[np.ndarray]):
@@ -86,7 +84,8 @@ class Difference:
                 if ours.shape != theirs.shape:
                     self.lengths += 1
                     continue
-                self.log_probs = max(self.log_probs, float(np.abs(ours - theirs).max(initial=0)))
+                apart = np.nan_to_num(np.abs(ours - theirs), nan=np.inf)
+                self.log_probs = max(self.log_probs, float(apart.max(initial=0)))
                 different += int((ours.argmax(1) != theirs.argmax(1)).sum())
                 count += len(ours)
                 said = [

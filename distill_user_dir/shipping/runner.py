@@ -63,14 +63,19 @@ class OnnxModel:
     """
 
     def __init__(self, folder: str, threads: int = 0):
-        import onnxruntime
-
         path = os.path.join(folder, "model.onnx")
         if not os.path.isfile(path):
             raise ValueError(f"{folder}: no model.onnx in it; export the student again")
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ValueError(f"{folder}: pip install onnxruntime, which runs it") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's are of many kinds
+            raise ValueError(f"{path}: no model that onnxruntime reads ({str(error)[:200]})") from None
         known = self.session.get_modelmeta().custom_metadata_map
         if known.get("format") != FORMAT:
             raise ValueError(f"{path}: made by another version, or by something else; export the student again")

@@ -97,6 +97,14 @@ def test_what_cannot_be_exported_leaves_nothing(fine_tuned, exported, distilled,
 
     monkeypatch.setattr(onnx_folder, "to_onnx", other)
     assert export.main([fine_tuned, str(folder)]) == 1 and "is another model" in capsys.readouterr().err
+
+    def broken(student):
+        student.proj.bias.data[5] = float("nan")
+        return to_onnx(student)
+
+    monkeypatch.setattr(onnx_folder, "to_onnx", broken)
+    for option in ([], ["--int8"]):
+        assert export.main([fine_tuned, str(folder), *option]) == 1 and "is another model" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,6 +112,9 @@ def test_a_folder_of_another_kind_is_refused(exported, tmp_path):
     import onnx
 
     with pytest.raises(ValueError, match="no model.onnx"):
+        OnnxModel(str(tmp_path))
+    (tmp_path / "model.onnx").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="no model that onnxruntime reads"):
         OnnxModel(str(tmp_path))
     model = onnx.load(f"{exported}/model.onnx")
     for entry in model.metadata_props:
