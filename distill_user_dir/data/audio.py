@@ -6,6 +6,7 @@ import os
 import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -177,8 +178,13 @@ def scan(
 
     whole: decode every file, which finds those that are cut; else headers are read and no more.
     """
+
+    def read(path: str) -> Tuple[int, Optional[str]]:
+        return _length_or_error(path, sample_rate, min_samples, whole)
+
+    first = [read(path) for path in paths[:1]]  # alone: cffi builds its types at first use, and not for several threads
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        found = pool.map(lambda path: _length_or_error(path, sample_rate, min_samples, whole), paths)
+        found = chain(first, pool.map(read, paths[1:]))
         bar = tqdm.tqdm(found, total=len(paths), desc="audio", unit="file", disable=not progress)
         results = list(bar)
     return [length for length, _ in results], [error for _, error in results if error is not None]
