@@ -20,7 +20,7 @@ from steps import Runner, Step
 CONDITIONS = ("heard", "noisy")
 TESTS = {"test_heard": "heard voices", "test": "voices never heard", "test_noisy": "heard, in noise of 0 to 10 dB"}
 CLUSTERS = {1: 100, 2: 200}
-UPDATES = (3000, 8000, 3000)
+UPDATES = (1500, 4000, 2000)
 LAYER = 4  # of the first iteration's six, whose clusters the second predicts
 SHARES = {"all": 1, "tenth": 10}  # of the utterances that have labels, one in so many
 CTC = (
@@ -51,8 +51,14 @@ def iteration_steps(out: str, iteration: int, updates: int) -> List[Step]:
         f"optimization.max_update={updates} lr_scheduler.warmup_updates={max(1, updates // 12)}"
     )
     return [
-        Step(f"clusters{iteration}", [*features, f"python manifests/kmeans.py {feats} {clusters}"], feats, needs),
-        Step(f"iteration{iteration}", [train("demo", "teacher", folder, options)], folder, (f"clusters{iteration}",)),
+        Step(f"clusters{iteration}", [*features, f"python manifests/kmeans.py {feats} {clusters}"], feats, needs, True),
+        Step(
+            f"iteration{iteration}",
+            [train("demo", "teacher", folder, options)],
+            folder,
+            (f"clusters{iteration}",),
+            alone=True,
+        ),
     ]
 
 
@@ -99,7 +105,7 @@ def main() -> None:
     )
     parser.add_argument("--train", type=int, default=7200, metavar="N", help="training utterances (7200: seven hours)")
     parser.add_argument(
-        "--updates", type=int, nargs=3, default=UPDATES, metavar="N", help="of both iterations and CTC (3000 8000 3000)"
+        "--updates", type=int, nargs=3, default=UPDATES, metavar="N", help="of both iterations and CTC (1500 4000 2000)"
     )
     args = parser.parse_args()
     out = os.path.abspath(args.out)
@@ -110,7 +116,7 @@ def main() -> None:
     steps.append(publish_step(out))
     for share in SHARES:
         steps += judge_steps(out, share, args.train, args.updates[2])
-    Runner(steps, out, ROOT).run()
+    Runner(steps, out, ROOT, jobs=2).run()
     print(f"\n{table(out, args.train)}\n\n{out}/hubert_demo.pt is the teacher")
 
 
