@@ -3,10 +3,11 @@
     python -m distill_user_dir.export checkpoint_best.pt STUDENT
     python -m distill_user_dir.export checkpoint_best.pt STUDENT --int8 --check DATA/test.tsv
     python STUDENT/transcribe.py speech.flac
+    python -m distill_user_dir.export checkpoint_best.pt STUDENT --format sherpa      # for sherpa-onnx
 
-STUDENT/model.onnx takes (B, N) float32 audio and (B,) int64 lengths, of any size, and gives (B, T, V)
-log-probabilities and (B,) frames. Before the folder is there, it is run and compared with the checkpoint, on noise or
-on the recordings of --check. --int8 makes it less than half the size, and changes a word now and then: give it --check.
+STUDENT/README.md says how to run it. Before the folder is there, it is run and compared with the checkpoint, on noise
+or on the recordings of --check. --int8 makes it less than half the size, and changes a word now and then: give it
+--check.
 """
 
 import argparse
@@ -14,27 +15,42 @@ import math
 import os
 import shutil
 import sys
-from typing import Any, List, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 from distill_user_dir.data.audio import read_samples
 from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.files import write_lines
 from distill_user_dir.messages import tell
-from distill_user_dir.shipping import onnx_folder
+from distill_user_dir.shipping import onnx_folder, sherpa_folder
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
-from distill_user_dir.shipping.onnx_folder import Difference
+from distill_user_dir.shipping.difference import Difference, noises
 from distill_user_dir.shipping.runner import OnnxModel
 
 MOST_DIFFERENCE = 1e-3  # of a log-probability, where all is float32
 
 
-def export(path: str, folder: str, int8: bool = False, check: Optional[str] = None) -> Difference:
+class Format(NamedTuple):
+    """write: (checkpoint, empty folder, int8) -> lines on how to use it; opened: (folder, the checkpoint's model) ->
+    the export's model; exact: whether that model is to give the checkpoint's numbers."""
+
+    write: Callable[[str, str, bool], List[str]]
+    opened: Callable[[str, Any], Any]
+    exact: Callable[[Any], bool] = lambda model: True
+
+
+FORMATS = {
+    "onnx": Format(onnx_folder.write_folder, lambda folder, model: OnnxModel(folder)),
+    "sherpa": Format(sherpa_folder.write_folder, sherpa_folder.SherpaModel, sherpa_folder.keeps_loudness),
+}
+
+
+def export(path: str, folder: str, form: str = "onnx", int8: bool = False, check: Optional[str] = None) -> Difference:
     """Writes `folder` -> how it differs from the checkpoint. ValueError where that is too much, or it is there already;
     then nothing is left."""
     if os.path.exists(folder):
         raise ValueError(f"{folder}: there already; give another name, or remove it")
     model = CheckpointModel(path)
-    audio = onnx_folder.noises(model.window)
+    audio = noises(model.window)
     if check is not None:
         manifest = read_manifest(check)
         rate, rows = model.sample_rate, zip(manifest.names, manifest.sizes)
@@ -43,19 +59,19 @@ def export(path: str, folder: str, int8: bool = False, check: Optional[str] = No
     shutil.rmtree(written, ignore_errors=True)
     os.makedirs(written)
     try:
-        onnx_folder.write_folder(path, written, int8)
-        difference = Difference(model, OnnxModel(written), audio)
-        apart = difference.log_probs
-        if difference.lengths or not math.isfinite(apart) or (not int8 and apart > MOST_DIFFERENCE):
+        usage = FORMATS[form].write(path, written, int8)
+        difference = Difference(model, FORMATS[form].opened(written, model), audio)
+        apart, exact = difference.log_probs, not int8 and FORMATS[form].exact(model)
+        if difference.lengths or not math.isfinite(apart) or (exact and apart > MOST_DIFFERENCE):
             raise ValueError(f"{path}: its export is another model ({difference}); please report this")
-        write_lines(os.path.join(written, "README.md"), readme(path, written, model, difference, int8))
+        write_lines(os.path.join(written, "README.md"), readme(path, written, model, difference, int8, usage))
         os.replace(written, folder)
     finally:
         shutil.rmtree(written, ignore_errors=True)
     return difference
 
 
-def readme(path: str, folder: str, model: Any, difference: Difference, int8: bool) -> List[str]:
+def readme(path: str, folder: str, model: Any, difference: Difference, int8: bool, usage: List[str]) -> List[str]:
     """What is in the folder, and how to run it."""
     size = os.path.getsize(os.path.join(folder, "model.onnx")) / 1e6
     precision = "products of weights in 8-bit integers, the rest float32" if int8 else "float32"
@@ -64,15 +80,12 @@ def readme(path: str, folder: str, model: Any, difference: Difference, int8: boo
         "",
         "A speech recogniser (HuBERT student with CTC), exported by distill_user_dir.",
         "",
-        "```",
-        "pip install -r requirements.txt",
-        "python transcribe.py speech.flac",
-        "```",
+        *usage,
         "",
         f"model.onnx: {size:.1f} MB, {precision}; {model.sample_rate} Hz, {len(model.symbols)} units.",
         f"Compared with its checkpoint on {difference}.",
         "",
-        "transcribe.py is under the MIT licence of distill_user_dir; the model's is that of its teacher and its data.",
+        "The code here is under the MIT licence of distill_user_dir; the model's is that of its teacher and its data.",
     ]
 
 
@@ -84,11 +97,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument("checkpoint", metavar="CTC.pt", help="of a fine-tuned student or HuBERT")
     parser.add_argument("folder", metavar="STUDENT", help="folder to write")
+    parser.add_argument("--format", choices=list(FORMATS), default="onnx", dest="form", help="(onnx)")
     parser.add_argument("--int8", action="store_true", help="products of weights in 8-bit integers")
     parser.add_argument("--check", metavar="MANIFEST", help="compare on the recordings of this .tsv")
     args = parser.parse_args(argv)
     try:
-        difference = export(args.checkpoint, args.folder, args.int8, args.check)
+        difference = export(args.checkpoint, args.folder, args.form, args.int8, args.check)
     except (ValueError, OSError) as error:
         tell(error)
         return 1

@@ -19,18 +19,6 @@ SHORTEST = (
 OPSET = 18
 
 
-class Graph(nn.Module):
-    """(B, N) float32 audio with zeros behind it, (B,) int64 samples -> (B, T, V) log-probabilities, (B,) frames."""
-
-    def __init__(self, student: Student):
-        super().__init__()
-        self.student = student
-
-    def forward(self, audio: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor]:
-        output = self.student(audio, lengths)
-        return output.log_probs, output.lengths
-
-
 def folded_for_export(student: Student) -> Student:
     """In place: what `fold` does, but for the block convolution, whose number of blocks a graph cannot leave open."""
     encoder = student.encoder.encoder
@@ -42,18 +30,35 @@ def folded_for_export(student: Student) -> Student:
     return student
 
 
-def to_onnx(student: Student) -> Any:
-    """An unfolded student, which is folded -> onnx.ModelProto. ValueError where a package is missing."""
+class Graph(nn.Module):
+    """(B, N) float32 audio with zeros behind it, (B,) int64 samples -> (B, T, V) log-probabilities, (B,) frames."""
+
+    names = (["audio", "lengths"], ["log_probs", "frames"])
+    shortest = SHORTEST
+    free = ({0: "batch", 1: "size"}, {0: "batch"})  # axes of any size, by input
+
+    def __init__(self, student: Student):
+        super().__init__()
+        self.student = folded_for_export(student)
+
+    def example(self) -> Tuple[Tensor, ...]:
+        return torch.randn(2, 16000), torch.tensor([16000, 12000])
+
+    def forward(self, audio: Tensor, lengths: Tensor) -> Tuple[Tensor, ...]:
+        output = self.student(audio, lengths)
+        return output.log_probs, output.lengths
+
+
+def to_onnx(graph: Graph) -> Any:
+    """-> onnx.ModelProto. ValueError where a package is missing."""
     need("onnxscript", "export")
     import torch.fx.experimental._config as export_config
 
-    example = (torch.randn(2, 16000), torch.tensor([16000, 12000]))
-    batch, samples = torch.export.Dim("batch", min=1), torch.export.Dim("samples", min=SHORTEST)
-    shapes = {"audio": {0: batch, 1: samples}, "lengths": {0: batch}}
-    names = {"input_names": ["audio", "lengths"], "output_names": ["log_probs", "frames"]}
-    graph = Graph(folded_for_export(student)).eval()
+    sizes = {"batch": torch.export.Dim("batch", min=1), "size": torch.export.Dim("size", min=graph.shortest)}
+    shapes = tuple({axis: sizes[name] for axis, name in axes.items()} for axes in graph.free)
+    names = {"input_names": graph.names[0], "output_names": graph.names[1]}
     with hushed(), torch.no_grad(), export_config.patch(backed_size_oblivious=True):  # else a batch of one is another
-        program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(graph.eval(), graph.example(), dynamic_shapes=shapes, strict=False)
         return torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names).model_proto
 
 

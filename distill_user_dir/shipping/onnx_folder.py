@@ -5,15 +5,13 @@ import json
 import os
 import shutil
 import tempfile
-from typing import Any, Dict, List, Sequence
-
-import numpy as np
+from typing import Any, Dict, List
 
 from distill_user_dir.files import write_bytes, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.modules.conv_layers import receptive_field
 from distill_user_dir.shipping import runner
-from distill_user_dir.shipping.graph import SHORTEST, hushed, to_onnx
+from distill_user_dir.shipping.graph import SHORTEST, Graph, hushed, to_onnx
 from distill_user_dir.student import Student, load_student
 
 REQUIREMENTS = ["numpy", "soundfile", "onnxruntime", "soxr"]
@@ -53,58 +51,22 @@ def quantised(model: Any) -> Any:
         return need("onnx", "export").load(path)
 
 
-def write_folder(path: str, folder: str, int8: bool) -> None:
-    """A fine-tuned checkpoint, exported into an empty folder."""
-    student = load_student(path, folded=False)
-    known = metadata(path, student)
-    model = to_onnx(student)
+def model_of(graph: Graph, known: Dict[str, str], int8: bool) -> bytes:
+    """The file of a graph with these metadata."""
+    model = to_onnx(graph)
     if int8:
         model = quantised(model)
     for key, value in known.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
-    write_bytes(os.path.join(folder, "model.onnx"), model.SerializeToString())
+    return model.SerializeToString()
+
+
+def write_folder(path: str, folder: str, int8: bool) -> List[str]:
+    """A fine-tuned checkpoint, exported into an empty folder -> how to use it."""
+    student = load_student(path, folded=False)
+    known = metadata(path, student)
+    write_bytes(os.path.join(folder, "model.onnx"), model_of(Graph(student), known, int8))
     shutil.copyfile(runner.__file__, os.path.join(folder, "transcribe.py"))
     write_lines(os.path.join(folder, "requirements.txt"), REQUIREMENTS)
-
-
-class Difference:
-    """Between a checkpoint and its export on some recordings.
-
-    log_probs: the largest of any frame and unit, infinite where one is no number; frames: the share of those whose
-    likeliest unit differs; lengths, words: how many recordings differ in them.
-    """
-
-    def __init__(self, model: Any, export: Any, audio: Sequence[np.ndarray]):
-        self.log_probs, different, count, self.lengths, self.words = 0.0, 0, 0, 0, 0
-        self.recordings = len(audio)
-        frame = model.frame_shift / model.sample_rate
-        for batch in (audio[at : at + 8] for at in range(0, len(audio), 8)):
-            for ours, theirs in zip(model.log_probs(batch), export.log_probs(batch)):
-                if ours.shape != theirs.shape:
-                    self.lengths += 1
-                    continue
-                apart = np.nan_to_num(np.abs(ours - theirs), nan=np.inf)
-                self.log_probs = max(self.log_probs, float(apart.max(initial=0)))
-                different += int((ours.argmax(1) != theirs.argmax(1)).sum())
-                count += len(ours)
-                said = [
-                    [word.word for word in runner.words_of(one, model.symbols, model.units, frame)]
-                    for one in (ours, theirs)
-                ]
-                self.words += said[0] != said[1]
-        self.frames = different / max(count, 1)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.recordings} recordings: log-probabilities differ by at most {self.log_probs:.2g}, the likeliest "
-            f"unit in {self.frames:.2%} of the frames, lengths in {self.lengths}, words in {self.words} recordings"
-        )
-
-
-def noises(window: int) -> List[np.ndarray]:
-    """Built-in audio: noise that comes and goes, from one frame to eight seconds, the same each time."""
-    rng = np.random.RandomState(1)
-    sizes = [window, 719, 720, 5000, 16000, 23456, 48000, 128000]
-    loudness = [np.abs(np.sin(np.arange(size) / 3000.0)) * 0.1 for size in sizes]
-    return [(rng.standard_normal(len(one)) * one).astype(np.float32) for one in loudness]
+    return ["```", "pip install -r requirements.txt", "python transcribe.py speech.flac", "```"]

@@ -11,9 +11,12 @@ import torch
 from distill_user_dir import export, transcribe
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.data.manifest import read_manifest
-from distill_user_dir.shipping import onnx_folder
+from distill_user_dir.modules.padding import normalise_audio
+from distill_user_dir.shipping import onnx_folder, sherpa_folder
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
+from distill_user_dir.shipping.difference import said_by
 from distill_user_dir.shipping.runner import OnnxModel
+from distill_user_dir.student import load_student
 from tests.helpers import distill_overrides, finetune_overrides, noise, train
 
 pytest.importorskip("onnxscript")
@@ -91,16 +94,16 @@ def test_what_cannot_be_exported_leaves_nothing(fine_tuned, exported, distilled,
     assert export.main([fine_tuned, exported]) == 1 and "there already" in capsys.readouterr().err
     to_onnx = onnx_folder.to_onnx
 
-    def other(student):
-        student.proj.weight.data[5] *= 1.1
-        return to_onnx(student)
+    def other(graph):
+        graph.student.proj.weight.data[5] *= 1.1
+        return to_onnx(graph)
 
     monkeypatch.setattr(onnx_folder, "to_onnx", other)
     assert export.main([fine_tuned, str(folder)]) == 1 and "is another model" in capsys.readouterr().err
 
-    def broken(student):
-        student.proj.bias.data[5] = float("nan")
-        return to_onnx(student)
+    def broken(graph):
+        graph.student.proj.bias.data[5] = float("nan")
+        return to_onnx(graph)
 
     monkeypatch.setattr(onnx_folder, "to_onnx", broken)
     for option in ([], ["--int8"]):
@@ -123,3 +126,57 @@ def test_a_folder_of_another_kind_is_refused(exported, tmp_path):
     onnx.save(model, str(tmp_path / "model.onnx"))
     with pytest.raises(ValueError, match="another version"):
         OnnxModel(str(tmp_path))
+
+
+def test_sherpa_writes_what_the_model_says(fine_tuned, tmp_path, corpus):
+    model, folder = CheckpointModel(fine_tuned), str(tmp_path / "sherpa")
+    difference = export.export(fine_tuned, folder, "sherpa", check=str(corpus / "valid.tsv"))
+    sherpa = sherpa_folder.SherpaModel(folder, model)
+    audio = [(noise(size, size) * 0.05).numpy() for size in (400, 719, 23456, 30000)]
+    log_probs = sherpa.log_probs(audio)
+    assert [sherpa.said(one) for one in audio] == said_by(model, audio, log_probs)
+    assert len(" ".join(sherpa.said(audio[-1]))) > 20
+    assert [one.shape for one in log_probs] == [one.shape for one in model.log_probs(audio)]
+    assert difference.recordings > 4 and not difference.lengths
+    if sherpa_folder.keeps_loudness(model):
+        assert difference.log_probs < 1e-3 and not difference.words and not difference.frames
+    else:
+        assert difference.log_probs < 1 and difference.frames < 0.1
+
+
+def test_sherpas_audio_is_that_of_a_student_that_normalises(fine_tuned):
+    student = load_student(fine_tuned, folded=False)
+    if student.encoder.has_cnn:
+        student.encoder.normalize = True
+        audio = noise(20000, 1)[None] * 0.05
+        with torch.no_grad():
+            expected = student(audio).log_probs
+            found = sherpa_folder.WaveformGraph(student).eval()(normalise_audio(audio, None))
+        assert float((found - expected).abs().max()) < 1e-4
+
+
+def test_sherpa_features_are_masked_by_their_lengths(fine_tuned, tmp_path):
+    model, folder = CheckpointModel(fine_tuned), str(tmp_path / "sherpa")
+    if model.student.encoder.has_cnn:
+        return  # one recording at a time
+    export.export(fine_tuned, folder, "sherpa")
+    sherpa = sherpa_folder.SherpaModel(folder, model)
+    audio = [(noise(size, size) * 0.05).numpy() for size in (400, 9000, 23456)]
+    features = [sherpa.fbank(torch.from_numpy(one)[None])[0] for one in audio]
+    lengths = np.array([len(one) for one in features])
+    batch = torch.nn.utils.rnn.pad_sequence(features, batch_first=True, padding_value=-23.03).numpy()
+    found, frames = sherpa.session.run(None, {"features": batch, "lengths": lengths})
+    for one, count, alone in zip(found, frames, model.log_probs(audio)):
+        assert count == len(alone) and float(np.abs(one[:count] - alone).max()) < 1e-3
+
+
+def test_what_sherpa_cannot_hold_is_refused(fine_tuned, tmp_path):
+    symbols = CheckpointModel(fine_tuned).symbols
+    assert sherpa_folder.tokens("a.pt", symbols, "letter")[0] == "<blk> 0"
+    with pytest.raises(ValueError, match="a.pt: its unit 2 is 'A B'.*--format onnx"):
+        sherpa_folder.tokens("a.pt", ["", "|", "A B"], "letter")
+    student = CheckpointModel(fine_tuned).student
+    if not student.encoder.has_cnn:
+        student.encoder.feature_extractor.fbank.options["low_freq"] = 0.0
+        with pytest.raises(ValueError, match="a.pt: its Fbank has low_freq=0.0, sherpa's 20.0"):
+            sherpa_folder.check_features("a.pt", student)
