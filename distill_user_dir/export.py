@@ -21,7 +21,7 @@ from distill_user_dir.data.audio import read_samples
 from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.files import write_lines
 from distill_user_dir.messages import tell
-from distill_user_dir.shipping import onnx_folder, sherpa_folder
+from distill_user_dir.shipping import hf_folder, onnx_folder, sherpa_folder
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
 from distill_user_dir.shipping.difference import Difference, noises
 from distill_user_dir.shipping.runner import OnnxModel
@@ -31,15 +31,18 @@ MOST_DIFFERENCE = 1e-3  # of a log-probability, where all is float32
 
 class Format(NamedTuple):
     """write: (checkpoint, empty folder, int8) -> lines on how to use it; opened: (folder, the checkpoint's model) ->
-    the export's model; exact: whether that model is to give the checkpoint's numbers."""
+    the export's model; exact: whether that model is to give the checkpoint's numbers; features: whether
+    it has a place for a model without CTC."""
 
     write: Callable[[str, str, bool], List[str]]
     opened: Callable[[str, Any], Any]
     exact: Callable[[Any], bool] = lambda model: True
+    features: bool = False
 
 
 FORMATS = {
-    "onnx": Format(onnx_folder.write_folder, lambda folder, model: OnnxModel(folder)),
+    "onnx": Format(onnx_folder.write_folder, lambda folder, model: OnnxModel(folder), features=True),
+    "hf": Format(hf_folder.write_folder, hf_folder.HfModel, features=True),
     "sherpa": Format(sherpa_folder.write_folder, sherpa_folder.SherpaModel, sherpa_folder.keeps_loudness),
 }
 
@@ -49,7 +52,7 @@ def export(path: str, folder: str, form: str = "onnx", int8: bool = False, check
     then nothing is left."""
     if os.path.exists(folder):
         raise ValueError(f"{folder}: there already; give another name, or remove it")
-    model = CheckpointModel(path)
+    model = CheckpointModel(path, words=not FORMATS[form].features)
     audio = noises(model.window)
     if check is not None:
         manifest = read_manifest(check)
@@ -61,7 +64,7 @@ def export(path: str, folder: str, form: str = "onnx", int8: bool = False, check
     try:
         usage = FORMATS[form].write(path, written, int8)
         difference = Difference(model, FORMATS[form].opened(written, model), audio)
-        apart, exact = difference.log_probs, not int8 and FORMATS[form].exact(model)
+        apart, exact = difference.largest, not int8 and FORMATS[form].exact(model)
         if difference.lengths or not math.isfinite(apart) or (exact and apart > MOST_DIFFERENCE):
             raise ValueError(f"{path}: its export is another model ({difference}); please report this")
         write_lines(os.path.join(written, "README.md"), readme(path, written, model, difference, int8, usage))
@@ -73,20 +76,28 @@ def export(path: str, folder: str, form: str = "onnx", int8: bool = False, check
 
 def readme(path: str, folder: str, model: Any, difference: Difference, int8: bool, usage: List[str]) -> List[str]:
     """What is in the folder, and how to run it."""
-    size = os.path.getsize(os.path.join(folder, "model.onnx")) / 1e6
+    name = model_file(folder)
+    size = os.path.getsize(os.path.join(folder, name)) / 1e6
+    kind, units = "A speech recogniser (HuBERT student with CTC)", f", {len(model.symbols)} units"
+    if not model.symbols:
+        kind, units = "Features of speech (HuBERT student without CTC)", ""
     precision = "products of weights in 8-bit integers, the rest float32" if int8 else "float32"
     return [
         f"# {os.path.basename(os.path.dirname(os.path.abspath(path)))}",
         "",
-        "A speech recogniser (HuBERT student with CTC), exported by distill_user_dir.",
+        f"{kind}, exported by distill_user_dir.",
         "",
         *usage,
         "",
-        f"model.onnx: {size:.1f} MB, {precision}; {model.sample_rate} Hz, {len(model.symbols)} units.",
+        f"{name}: {size:.1f} MB, {precision}; {model.sample_rate} Hz{units}.",
         f"Compared with its checkpoint on {difference}.",
         "",
         "The code here is under the MIT licence of distill_user_dir; the model's is that of its teacher and its data.",
     ]
+
+
+def model_file(folder: str) -> str:
+    return next(name for name in ("model.onnx", "model.safetensors") if os.path.exists(os.path.join(folder, name)))
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -95,7 +106,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", metavar="CTC.pt", help="of a fine-tuned student or HuBERT")
+    parser.add_argument("checkpoint", metavar="CTC.pt", help="of a student or HuBERT")
     parser.add_argument("folder", metavar="STUDENT", help="folder to write")
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", dest="form", help="(onnx)")
     parser.add_argument("--int8", action="store_true", help="products of weights in 8-bit integers")
@@ -106,8 +117,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     except (ValueError, OSError) as error:
         tell(error)
         return 1
-    sizes = [os.path.getsize(name) / 1e6 for name in (os.path.join(args.folder, "model.onnx"), args.checkpoint)]
-    print(f"{args.folder}: model.onnx {sizes[0]:.1f} MB; {difference}")
+    name = model_file(args.folder)
+    print(f"{args.folder}: {name} {os.path.getsize(os.path.join(args.folder, name)) / 1e6:.1f} MB; {difference}")
     return 0
 
 

@@ -10,30 +10,34 @@ from distill_user_dir.shipping import runner
 class Difference:
     """Between a checkpoint and its export on some recordings.
 
-    log_probs: the largest of any frame and unit, infinite where one is no number; frames: the share of those whose
-    likeliest unit differs; lengths, words: how many recordings differ in them.
+    largest: of any frame's log-probabilities, or features where there is no CTC; infinite where one is no number;
+    frames: the share of those whose likeliest unit differs; lengths, words: how many recordings differ in them.
     """
 
     def __init__(self, model: Any, export: Any, audio: Sequence[np.ndarray]):
-        self.log_probs, different, count, self.lengths, self.words = 0.0, 0, 0, 0, 0
+        self.largest, different, count, self.lengths, self.words = 0.0, 0, 0, 0, 0
+        self.has_words = bool(model.symbols)
         self.recordings = len(audio)
         for batch in (audio[at : at + 8] for at in range(0, len(audio), 8)):
-            both = model.log_probs(batch), export.log_probs(batch)
-            said = [said_by(model, batch, both[0]), said_by(export, batch, both[1])]
+            both = model.outputs(batch), export.outputs(batch)
+            said = [[], []] if not self.has_words else [said_by(model, batch, both[0]), said_by(export, batch, both[1])]
             self.words += sum(ours != theirs for ours, theirs in zip(*said))
             for ours, theirs in zip(*both):
                 if ours.shape != theirs.shape:
                     self.lengths += 1
                     continue
                 apart = np.nan_to_num(np.abs(ours - theirs), nan=np.inf)
-                self.log_probs = max(self.log_probs, float(apart.max(initial=0)))
+                self.largest = max(self.largest, float(apart.max(initial=0)))
                 different += int((ours.argmax(1) != theirs.argmax(1)).sum())
                 count += len(ours)
         self.frames = different / max(count, 1)
 
     def __str__(self) -> str:
+        if not self.has_words:
+            told = f"features differ by at most {self.largest:.2g}, lengths in {self.lengths}"
+            return f"{self.recordings} recordings: {told}"
         return (
-            f"{self.recordings} recordings: log-probabilities differ by at most {self.log_probs:.2g}, the likeliest "
+            f"{self.recordings} recordings: log-probabilities differ by at most {self.largest:.2g}, the likeliest "
             f"unit in {self.frames:.2%} of the frames, lengths in {self.lengths}, words in {self.words} recordings"
         )
 

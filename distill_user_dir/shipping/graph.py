@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill_user_dir.machine import need
 from distill_user_dir.modules.fold import join_projections
+from distill_user_dir.shipping.checkpoint_model import outputs_of
 from distill_user_dir.student import Student
 
 SHORTEST = (
@@ -31,22 +32,23 @@ def folded_for_export(student: Student) -> Student:
 
 
 class Graph(nn.Module):
-    """(B, N) float32 audio with zeros behind it, (B,) int64 samples -> (B, T, V) log-probabilities, (B,) frames."""
+    """(B, N) float32 audio with zeros behind it, (B,) int64 samples -> (B, T, V) log-probabilities, or (B, T, D)
+    features of a student without CTC; (B,) frames."""
 
-    names = (["audio", "lengths"], ["log_probs", "frames"])
+    inputs = ["audio", "lengths"]
     shortest = SHORTEST
     free = ({0: "batch", 1: "size"}, {0: "batch"})  # axes of any size, by input
 
     def __init__(self, student: Student):
         super().__init__()
         self.student = folded_for_export(student)
+        self.outputs = ["features" if student.proj is None else "log_probs", "frames"]
 
     def example(self) -> Tuple[Tensor, ...]:
         return torch.randn(2, 16000), torch.tensor([16000, 12000])
 
     def forward(self, audio: Tensor, lengths: Tensor) -> Tuple[Tensor, ...]:
-        output = self.student(audio, lengths)
-        return output.log_probs, output.lengths
+        return outputs_of(self.student, audio, lengths)
 
 
 def to_onnx(graph: Graph) -> Any:
@@ -56,7 +58,7 @@ def to_onnx(graph: Graph) -> Any:
 
     sizes = {"batch": torch.export.Dim("batch", min=1), "size": torch.export.Dim("size", min=graph.shortest)}
     shapes = tuple({axis: sizes[name] for axis, name in axes.items()} for axes in graph.free)
-    names = {"input_names": graph.names[0], "output_names": graph.names[1]}
+    names = {"input_names": graph.inputs, "output_names": graph.outputs}
     with hushed(), torch.no_grad(), export_config.patch(backed_size_oblivious=True):  # else a batch of one is another
         program = torch.export.export(graph.eval(), graph.example(), dynamic_shapes=shapes, strict=False)
         return torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names).model_proto

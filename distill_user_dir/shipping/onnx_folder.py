@@ -63,10 +63,23 @@ def model_of(graph: Graph, known: Dict[str, str], int8: bool) -> bytes:
 
 
 def write_folder(path: str, folder: str, int8: bool) -> List[str]:
-    """A fine-tuned checkpoint, exported into an empty folder -> how to use it."""
+    """A checkpoint, exported into an empty folder -> how to use it."""
     student = load_student(path, folded=False)
     known = metadata(path, student)
     write_bytes(os.path.join(folder, "model.onnx"), model_of(Graph(student), known, int8))
+    if student.proj is None:
+        return usage_of_features()
     shutil.copyfile(runner.__file__, os.path.join(folder, "transcribe.py"))
     write_lines(os.path.join(folder, "requirements.txt"), REQUIREMENTS)
     return ["```", "pip install -r requirements.txt", "python transcribe.py speech.flac", "```"]
+
+
+def usage_of_features() -> List[str]:
+    return [
+        "```python",
+        "import numpy, onnxruntime, soundfile",
+        "audio, _ = soundfile.read('speech.wav', dtype='float32')",
+        "session = onnxruntime.InferenceSession('model.onnx')",
+        "features, _ = session.run(None, {'audio': audio[None], 'lengths': numpy.array([len(audio)])})",
+        "```",
+    ]

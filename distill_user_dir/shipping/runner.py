@@ -83,7 +83,7 @@ class OnnxModel:
         self.units, self.sample_rate = known["units"], int(known["sample_rate"])
         self.frame_shift, self.window, self.shortest = (int(known[k]) for k in ("frame_shift", "window", "shortest"))
 
-    def log_probs(self, audio: Sequence[np.ndarray]) -> List[np.ndarray]:
+    def outputs(self, audio: Sequence[np.ndarray]) -> List[np.ndarray]:
         """(samples,) float32 each -> (frames, units) each."""
         batch, lengths = padded(audio, self.shortest)
         names = [put.name for put in self.session.get_inputs()]
@@ -237,7 +237,7 @@ def long_words(model: Any, recording: Recording, longest: float) -> Iterator[Lis
         last = last and len(buffer) <= most
         if len(buffer) < model.window:
             return
-        log_probs = model.log_probs([buffer[:most]])[0]
+        log_probs = model.outputs([buffer[:most]])[0]
         words = [
             word._replace(start=word.start + offset / rate, end=word.end + offset / rate)
             for word in words_of(log_probs, model.symbols, model.units, frame)
@@ -305,7 +305,7 @@ def of_batch(model: Any, names: Dict[int, str]) -> Dict[int, Any]:
         except ValueError as error:
             found[place] = error
     frame = model.frame_shift / model.sample_rate
-    scored = model.log_probs(list(audio.values())) if audio else []
+    scored = model.outputs(list(audio.values())) if audio else []
     for (place, one), log_probs in zip(audio.items(), scored):
         words = words_of(log_probs, model.symbols, model.units, frame)
         found[place] = Transcript(names[place], words, len(one) / model.sample_rate)
@@ -418,6 +418,8 @@ def write(one: Transcript, args: argparse.Namespace, several: bool) -> None:
 
 def run(model: Any, args: argparse.Namespace, bar: TextIO) -> int:
     """-> exit status."""
+    if not model.symbols:
+        raise ValueError("this student was not fine-tuned: it has features, but no words")
     names, wrong, seconds, start = files_in(args.audio), [], 0.0, time.monotonic()
     if len(names) > 1 and args.output in ONE_FILE and args.dest is None:
         raise ValueError(f"--output {args.output} holds one recording: give --dest FOLDER for {len(names)} of them")

@@ -38,7 +38,7 @@ class NoFeatures(nn.Module):
 class FeatureGraph(Graph):
     """(B, T, bins) Fbank, (B,) int64 frames -> (B, T', V) log-probabilities, (B,) frames."""
 
-    names = (["features", "lengths"], ["log_probs", "frames"])
+    inputs = ["features", "lengths"]
     shortest = SHORTEST_FEATURES
 
     def __init__(self, student: Student):
@@ -57,13 +57,14 @@ class FeatureGraph(Graph):
 class WaveformGraph(Graph):
     """(1, N) audio of zero mean and variance 1 -> (1, T, V) log-probabilities."""
 
-    names = (["audio"], ["log_probs"])
+    inputs = ["audio"]
     free = ({1: "size"},)
 
     def __init__(self, student: Student):
         super().__init__(student)
         self.scale = 1.0 if student.encoder.normalize else LOUDNESS
         student.encoder.normalize = False
+        self.outputs = ["log_probs"]
 
     def example(self) -> Tuple[Tensor, ...]:
         return (torch.randn(1, 16000),)
@@ -149,7 +150,7 @@ class SherpaModel:
         self.sample_rate = model.sample_rate
         self.recogniser = getattr(sherpa.OfflineRecognizer, f"from_{TYPES[self.fbank is not None]}")(path, listed)
 
-    def log_probs(self, audio: Sequence[np.ndarray]) -> List[np.ndarray]:
+    def outputs(self, audio: Sequence[np.ndarray]) -> List[np.ndarray]:
         """(samples,) float32 each -> (frames, units) each."""
         return [self.of_one(torch.from_numpy(one)[None]) for one in audio]
 

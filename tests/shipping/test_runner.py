@@ -24,7 +24,7 @@ class Reader:
     most = 30 * 16000
     batches = 0
 
-    def log_probs(self, audio):
+    def outputs(self, audio):
         self.batches += 1
         batch, lengths = runner.padded(audio, self.shortest)
         assert int(lengths.max()) <= self.most and int(lengths.min()) >= self.window
