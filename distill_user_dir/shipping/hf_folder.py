@@ -21,6 +21,10 @@ from distill_user_dir.student import Student, load_student
 SOURCES = (fbank, fbank_frontend, padding, spec_augment)  # that hf_student.py takes from here
 OURS = "from distill_user_dir.modules."
 CODE = "hf_student"
+TRAINING = (
+    "mask_time_prob mask_feature_prob layerdrop final_dropout hidden_dropout activation_dropout attention_dropout "
+    "feat_proj_dropout"
+).split()  # 0: who trains it further sets them
 # In the order in which they are tried; fairseq's names, and transformers'.
 NAMES = (
     ("encoder.pos_conv.0.weight_g", "encoder.pos_conv_embed.conv.parametrizations.weight.original0"),
@@ -88,24 +92,26 @@ def config_of(student: Student) -> Dict[str, Any]:
         "eos_token_id": 2,
         "ctc_zero_infinity": True,
     }
-    known.update({name: 0.0 for name in ("mask_time_prob", "mask_feature_prob", "layerdrop", "final_dropout")})
-    known.update({f"{name}_dropout": 0.0 for name in ("hidden", "activation", "attention", "feat_proj")})
-    if not encoder.has_cnn:
-        front, kinds = encoder.feature_extractor, ("FbankStudentModel", "FbankStudentForCTC")
-        known.update(
-            model_type="fbank_student_hubert",
-            architectures=[kinds[student.proj is not None]],
-            auto_map={
-                "AutoConfig": f"{CODE}.FbankStudentConfig",
-                "AutoModel": f"{CODE}.{kinds[0]}",
-                "AutoModelForCTC": f"{CODE}.{kinds[1]}",
-            },
-            fbank=front.fbank.options,
-            fbank_norm=str(cfg["fbank_norm"]),
-            fbank_kernel=front.conv.kernel_size[0],
-            fbank_stride=front.conv.stride[0],
-        )
-    return known
+    known.update(dict.fromkeys(TRAINING, 0.0))
+    return known if encoder.has_cnn else {**known, **fbank_config(student)}
+
+
+def fbank_config(student: Student) -> Dict[str, Any]:
+    """What a student with Fbank has in config.json beside that."""
+    front, kinds = student.encoder.feature_extractor, ("FbankStudentModel", "FbankStudentForCTC")
+    return {
+        "model_type": "fbank_student_hubert",
+        "architectures": [kinds[student.proj is not None]],
+        "auto_map": {
+            "AutoConfig": f"{CODE}.FbankStudentConfig",
+            "AutoModel": f"{CODE}.{kinds[0]}",
+            "AutoModelForCTC": f"{CODE}.{kinds[1]}",
+        },
+        "fbank": front.fbank.options,
+        "fbank_norm": str(student.encoder.configs["model"]["fbank_norm"]),
+        "fbank_kernel": front.conv.kernel_size[0],
+        "fbank_stride": front.conv.stride[0],
+    }
 
 
 def write_processor(path: str, folder: str, student: Student) -> None:
