@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 STOCK := .venv-stock
 STOCK_PYTHON ?= python3.8
 
-.PHONY: install demo teacher study check test test-slow test-stock fuzz lint docs bench check-gpu clean
+.PHONY: install demo web-demo teacher study check test test-slow test-stock fuzz lint docs bench check-gpu clean
 
 install: $(STAMP)
 
@@ -26,6 +26,12 @@ demo: install
 # The HuBERT that the demo distils, made again.
 teacher: install
 	$(BIN)/python recipes/demo/teacher.py $(TEACHER)
+
+# The demo's student with Fbank as a page, on http://127.0.0.1:8000
+web-demo: demo
+	rm -rf out/web-demo
+	$(BIN)/python -m distill_user_dir.export out/demo/ctc-distilled-fbank/checkpoint_best.pt out/web-demo --format web
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory out/web-demo 8000
 
 study: install
 	$(BIN)/python recipes/demo/study.py $(STUDY)

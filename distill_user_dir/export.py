@@ -4,6 +4,8 @@
     python -m distill_user_dir.export checkpoint_best.pt STUDENT --int8 --check DATA/test.tsv
     python STUDENT/transcribe.py speech.flac
     python -m distill_user_dir.export checkpoint_best.pt STUDENT --format sherpa      # for sherpa-onnx
+    python -m distill_user_dir.export checkpoint_best.pt STUDENT --format hf          # for transformers
+    python -m distill_user_dir.export checkpoint_best.pt STUDENT --format web         # a page that listens
 
 STUDENT/README.md says how to run it. Before the folder is there, it is run and compared with the checkpoint, on noise
 or on the recordings of --check. --int8 makes it less than half the size, and changes a word now and then: give it
@@ -21,7 +23,7 @@ from distill_user_dir.data.audio import read_samples
 from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.files import write_lines
 from distill_user_dir.messages import tell
-from distill_user_dir.shipping import hf_folder, onnx_folder, sherpa_folder
+from distill_user_dir.shipping import hf_folder, onnx_folder, sherpa_folder, web_folder
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
 from distill_user_dir.shipping.difference import Difference, noises
 from distill_user_dir.shipping.runner import OnnxModel
@@ -44,6 +46,7 @@ FORMATS = {
     "onnx": Format(onnx_folder.write_folder, lambda folder, model: OnnxModel(folder), features=True),
     "hf": Format(hf_folder.write_folder, hf_folder.HfModel, features=True),
     "sherpa": Format(sherpa_folder.write_folder, sherpa_folder.SherpaModel, sherpa_folder.keeps_loudness),
+    "web": Format(web_folder.write_folder, web_folder.WebModel),
 }
 
 

@@ -20,7 +20,7 @@ from steps import Runner, Step
 CONDITIONS = ("heard", "noisy")
 TESTS = {"test_heard": "heard voices", "test": "voices never heard", "test_noisy": "heard, in noise of 0 to 10 dB"}
 CLUSTERS = {1: 100, 2: 200}
-UPDATES = (1500, 4000, 2000)
+UPDATES = (1500, 2000, 1500)
 LAYER = 4  # of the first iteration's six, whose clusters the second predicts
 SHARES = {"all": 1, "tenth": 10}  # of the utterances that have labels, one in so many
 CTC = (
@@ -105,7 +105,7 @@ def main() -> None:
     )
     parser.add_argument("--train", type=int, default=7200, metavar="N", help="training utterances (7200: seven hours)")
     parser.add_argument(
-        "--updates", type=int, nargs=3, default=UPDATES, metavar="N", help="of both iterations and CTC (1500 4000 2000)"
+        "--updates", type=int, nargs=3, default=UPDATES, metavar="N", help="of both iterations and CTC (1500 2000 1500)"
     )
     args = parser.parse_args()
     out = os.path.abspath(args.out)
