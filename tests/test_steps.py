@@ -158,3 +158,14 @@ def test_seconds_are_kept_of_what_is_done(tmp_path):
     assert runner.seconds() == {}
     runner.run()
     assert runner.seconds().keys() == {"one", "two"}
+
+
+def test_a_recipe_that_says_something_else_is_another_step(tmp_path):
+    recipe = tmp_path / "group" / "small.yaml"
+    recipe.parent.mkdir()
+    step = Step("train", [f"fairseq-hydra-train --config-dir {tmp_path} --config-name laptop"], None)
+    seen = []
+    for text in ("lr: 1", "lr: 1  # slow", "lr: 2"):
+        recipe.write_text(text)
+        seen.append(histories([step])["train"])
+    assert seen[0] == seen[1] != seen[2] and seen[0].startswith(step.commands[0])

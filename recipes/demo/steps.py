@@ -1,5 +1,8 @@
 """Steps of commands: printed, run with visible progress, logged, and not run twice."""
 
+import glob
+import hashlib
+import json
 import os
 import re
 import shlex
@@ -11,6 +14,8 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import yaml
 
 UPDATE = re.compile(r"(?:\w|-)*loss=([\d.]+).*?num_updates=(\d+)")
 VALID = re.compile(r"\[valid\].*? \| loss ([\d.]+)(?:.*? \| wer ([\d.]+))?.* \| num_updates (\d+)")
@@ -32,7 +37,7 @@ class Step(NamedTuple):
 class Runner:
     """Runs what is not done yet, up to `jobs` steps at a time.
 
-    Two markers in OUT/logs hold all commands that led to a step's result, its own and those of the steps it needs:
+    Two markers in OUT/logs hold all that led to a step's result, its own commands and those of the steps it needs:
     `started` and `done`. Where `done` is the same, the step is skipped; where only `started` is, it goes on in what it
     has written. `seconds` holds how long it took. Steps at a time share the cores, unless OMP_NUM_THREADS says how.
     """
@@ -156,14 +161,26 @@ class Runner:
 
 
 def histories(steps: List[Step]) -> Dict[str, str]:
-    """All commands that lead to each step's result, in the order of the list."""
+    """All that leads to each step's result, in the order of the list: commands, and the configs that they name."""
     needed: Dict[str, set] = {}
+    told = {step.name: "".join(f"{command}{configs(command)}\n" for command in step.commands) for step in steps}
     for step in steps:
         needed[step.name] = {step.name}.union(*(needed[name] for name in step.needs))
     return {
-        name: "".join("\n".join(step.commands) + "\n" for step in steps if step.name in ancestors)
-        for name, ancestors in needed.items()
+        name: "".join(told[step.name] for step in steps if step.name in ancestors) for name, ancestors in needed.items()
     }
+
+
+def configs(command: str) -> str:
+    """A hash of what the YAMLs in a command's --config-dir say, without their comments; nothing for other commands."""
+    found = re.search(r"--config-dir (\S+)", command)
+    if found is None:
+        return ""
+    contents = []
+    for path in sorted(glob.glob(f"{found.group(1)}/**/*.yaml", recursive=True)):
+        with open(path, encoding="utf-8") as file:
+            contents.append([os.path.relpath(path, found.group(1)), yaml.safe_load(file)])
+    return " # configs " + hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def progress(line: str) -> str:
