@@ -12,11 +12,26 @@ end, the others are done, and the exit status is 1.
 import argparse
 import os
 import sys
-from typing import List, Optional
+from typing import Any, Iterator, List, Optional
 
 from distill_user_dir.messages import tell
 from distill_user_dir.shipping import runner
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
+
+
+def open_model(path: str, device: str = "cpu") -> Any:
+    """A checkpoint, or the folder of an ONNX export; ValueError where it has no words."""
+    model = runner.OnnxModel(path) if os.path.isdir(path) else CheckpointModel(path, device)
+    if not model.symbols:
+        raise ValueError(f"{path}: not fine-tuned, it has features but no words")
+    return model
+
+
+def words(model: Any, name: str, longest: float = 30.0) -> Iterator[runner.Word]:
+    """The words of a recording of any length, each as soon as it is known; ValueError where it is no audio."""
+    with runner.Recording(name, model.sample_rate) as recording:
+        for piece in runner.long_words(model, recording, longest):
+            yield from piece
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -30,9 +45,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--device", default="cpu", help="for a checkpoint: cpu (default), cuda, cuda:1")
     args = parser.parse_args(argv)
     try:
-        exported = os.path.isdir(args.model)
-        model = runner.OnnxModel(args.model) if exported else CheckpointModel(args.model, args.device)
-        return runner.run(model, args, sys.stderr)
+        return runner.run(open_model(args.model, args.device), args, sys.stderr)
     except (ValueError, OSError) as error:
         tell(error)
         return 1

@@ -10,6 +10,7 @@ speaks. A file that cannot be read is named at the end, the others are done, and
 
 import argparse
 import glob
+import gzip
 import json
 import os
 import re
@@ -177,9 +178,11 @@ def spooled(stream: BinaryIO) -> BinaryIO:
 # Words
 
 
-def words_of(log_probs: np.ndarray, symbols: Sequence[str], units: str, frame: float) -> List[Word]:
-    """(frames, units) -> the words of the best path; frame: seconds of one."""
-    path = log_probs.argmax(1)
+def words_of(
+    log_probs: np.ndarray, symbols: Sequence[str], units: str, frame: float, path: Optional[np.ndarray] = None
+) -> List[Word]:
+    """(frames, units) -> the words of a path, by default the best one; frame: seconds of one."""
+    path = log_probs.argmax(1) if path is None else path
     changes = np.flatnonzero(np.diff(path, prepend=-1))
     runs = [(int(path[a]), int(a), int(b)) for a, b in zip(changes, [*changes[1:], len(path)]) if path[a] != BLANK]
     words: List[Tuple[List[str], int, int, List[float]]] = []
@@ -198,6 +201,100 @@ def words_of(log_probs: np.ndarray, symbols: Sequence[str], units: str, frame: f
         inside = True
     found = [("".join(text), start, end, chances) for text, start, end, chances in words]
     return [Word(text, a * frame, b * frame, float(np.mean(chances))) for text, a, b, chances in found if text]
+
+
+def said(model: Any, log_probs: np.ndarray) -> List[Word]:
+    """(frames, units) -> words, by the model's `search` where it was given one."""
+    search, frame = getattr(model, "search", None), model.frame_shift / model.sample_rate
+    return words_of(log_probs, model.symbols, model.units, frame, None if search is None else search.path(log_probs))
+
+
+class Search:
+    """A beam search for words of a lexicon, weighed by a KenLM language model. flashlight does it.
+
+    lm: ARPA or binary; lexicon: lines of WORD UNIT UNIT ..., else the words of an ARPA in letters; weight: of the
+    language model; score: added for each word; beam: hypotheses that are kept.
+    """
+
+    def __init__(self, model: Any, lm: str, lexicon: Optional[str], weight: float, score: float, beam: int):
+        try:
+            from flashlight.lib.text import decoder, dictionary
+            from flashlight.lib.text.decoder.kenlm import KenLM
+        except ImportError:
+            raise ValueError("--lm: pip install flashlight-text kenlm, which search") from None
+        for path in (lm, *([lexicon] if lexicon else [])):
+            if not os.path.isfile(path):
+                raise ValueError(f"{path}: no such file")
+        index = {symbol: i for i, symbol in enumerate(model.symbols) if symbol}
+        spellings = spelled(lexicon, index) if lexicon else spelled_by_letters(lm, index, model.units)
+        words = dictionary.create_word_dict({**spellings, "<unk>": []})
+        try:
+            self.lm = KenLM(lm, words)
+        except RuntimeError as error:
+            raise ValueError(f"{lm}: no language model that KenLM reads ({error})") from None
+        silence = index.get(WORD_END, -1)
+        self.trie = decoder.Trie(len(model.symbols), max(silence, BLANK))
+        start = self.lm.start(False)
+        for word, ways in spellings.items():
+            number = words.get_index(word)
+            _, likely = self.lm.score(start, number)
+            for units in ways:
+                self.trie.insert([index[unit] for unit in units], number, likely)
+        self.trie.smear(decoder.SmearingMode.MAX)
+        options = decoder.LexiconDecoderOptions(
+            beam, len(model.symbols), 50.0, weight, score, float("-inf"), 0.0, False, decoder.CriterionType.CTC
+        )
+        unknown = words.get_index("<unk>")
+        self.decoder = decoder.LexiconDecoder(
+            options, self.trie, self.lm, max(silence, BLANK), BLANK, unknown, [], False
+        )
+
+    def path(self, log_probs: np.ndarray) -> np.ndarray:
+        """(frames, units) -> (frames,) units."""
+        scores = np.ascontiguousarray(log_probs, dtype=np.float32)
+        found = self.decoder.decode(scores.ctypes.data, *scores.shape)
+        return np.array(found[0].tokens[1:-1])
+
+
+def spelled(lexicon: str, index: Dict[str, int]) -> Dict[str, List[List[str]]]:
+    """{word: its spellings}; ValueError for a unit that the model does not have."""
+    found: Dict[str, List[List[str]]] = {}
+    with open(lexicon, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            word, *units = line.split() or [""]
+            foreign = sorted(set(units) - set(index))
+            if foreign or word and not units:
+                what = f"a spelling with {foreign[0]!r}, which the model has not" if foreign else "a word unspelled"
+                raise ValueError(f"{lexicon}:{number}: {what}")
+            if word:
+                found.setdefault(word, []).append(units)
+    if not found:
+        raise ValueError(f"{lexicon}: no words in it")
+    return found
+
+
+def spelled_by_letters(lm: str, index: Dict[str, int], units: str) -> Dict[str, List[List[str]]]:
+    """{word of an ARPA file: its letters and the word's end}, but for words with letters that the model has not."""
+    if units != "letter":
+        raise ValueError(f"--lm: for units of {units} give --lexicon")
+    found: Dict[str, List[List[str]]] = {}
+    opened = gzip.open if lm.endswith(".gz") else open
+    try:
+        with opened(lm, "rt", encoding="utf-8") as lines:
+            inside = False
+            for line in lines:
+                parts = line.split()
+                if line.startswith("\\"):
+                    if inside:
+                        break
+                    inside = line.startswith("\\1-grams:")
+                elif inside and len(parts) > 1 and set(parts[1]) <= set(index):
+                    found[parts[1]] = [[*parts[1], WORD_END]]
+    except UnicodeDecodeError:
+        raise ValueError(f"{lm}: no ARPA file, which tells its words; give --lexicon") from None
+    if not found:
+        raise ValueError(f"{lm}: no words in the model's letters in it; give --lexicon")
+    return found
 
 
 def pause(log_probs: np.ndarray, symbols: Sequence[str], units: str, shortest: int) -> Optional[int]:
@@ -240,7 +337,7 @@ def long_words(model: Any, recording: Recording, longest: float) -> Iterator[Lis
         log_probs = model.outputs([buffer[:most]])[0]
         words = [
             word._replace(start=word.start + offset / rate, end=word.end + offset / rate)
-            for word in words_of(log_probs, model.symbols, model.units, frame)
+            for word in said(model, log_probs)
         ]
         words = [word for word in words if word.start + word.end > 2 * known]
         if not last:
@@ -304,10 +401,9 @@ def of_batch(model: Any, names: Dict[int, str]) -> Dict[int, Any]:
                 raise ValueError(f"{name}: {len(audio.pop(place))} samples, fewer than a frame's {model.window}")
         except ValueError as error:
             found[place] = error
-    frame = model.frame_shift / model.sample_rate
     scored = model.outputs(list(audio.values())) if audio else []
     for (place, one), log_probs in zip(audio.items(), scored):
-        words = words_of(log_probs, model.symbols, model.units, frame)
+        words = said(model, log_probs)
         found[place] = Transcript(names[place], words, len(one) / model.sample_rate)
     return found
 
@@ -402,6 +498,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--longest", type=float, default=30.0, metavar="SECONDS", help="of audio at a time (30): more needs more memory"
     )
+    parser.add_argument("--lm", metavar="FILE", help="KenLM language model: ARPA, or binary with --lexicon")
+    parser.add_argument("--lexicon", metavar="FILE", help="lines of WORD UNIT UNIT ... (the words of --lm in letters)")
+    parser.add_argument("--lm-weight", type=float, default=2.0, metavar="X", help="of the language model (2)")
+    parser.add_argument("--word-score", type=float, default=-1.0, metavar="X", help="added for each word (-1)")
+    parser.add_argument("--beam", type=int, default=50, metavar="N", help="hypotheses that --lm keeps (50)")
 
 
 def write(one: Transcript, args: argparse.Namespace, several: bool) -> None:
@@ -425,6 +526,10 @@ def run(model: Any, args: argparse.Namespace, bar: TextIO) -> int:
         raise ValueError(f"--output {args.output} holds one recording: give --dest FOLDER for {len(names)} of them")
     if args.longest < 5:
         raise ValueError(f"--longest {args.longest:g}: 5 seconds or more")
+    if args.lexicon and not args.lm or args.beam < 1:
+        raise ValueError("--lexicon is for --lm, and --beam is 1 or more")
+    if args.lm:
+        model.search = Search(model, args.lm, args.lexicon, args.lm_weight, args.word_score, args.beam)
     if args.dest is not None:
         os.makedirs(args.dest, exist_ok=True)
     for number, (_, one) in enumerate(transcripts(model, names, args.longest), 1):

@@ -76,11 +76,19 @@ class WaveformGraph(Graph):
 def write_folder(path: str, folder: str, int8: bool) -> List[str]:
     """A fine-tuned checkpoint, exported into an empty folder -> how to use it. ValueError if sherpa cannot run it."""
     student = load_student(path, folded=False)
-    write_lines(os.path.join(folder, "tokens.txt"), tokens(path, student.symbols, student.units))
-    with_fbank = not student.encoder.has_cnn
-    known: Dict[str, str] = {}
-    if with_fbank:
+    if not student.encoder.has_cnn:
         check_features(path, student)
+    elif student.sample_rate != 16000:
+        raise ValueError(f"{path}: audio of {student.sample_rate} Hz; sherpa's models of this kind have 16000")
+    write_lines(os.path.join(folder, "tokens.txt"), tokens(path, student.symbols, student.units))
+    write_bytes(os.path.join(folder, "model.onnx"), model_for_sherpa(student, int8))
+    return usage(not student.encoder.has_cnn)
+
+
+def model_for_sherpa(student: Student, int8: bool) -> bytes:
+    """Its model.onnx; the student is of no other use after."""
+    known: Dict[str, str] = {}
+    if not student.encoder.has_cnn:
         front = student.encoder.feature_extractor
         known = {
             "model_type": "fire-red-asr-2-ctc",
@@ -88,11 +96,7 @@ def write_folder(path: str, folder: str, int8: bool) -> List[str]:
             "cmvn_inv_stddev": ",".join(["1"] * 80),
             "subsampling_factor": str(front.conv.stride[0]),
         }
-    elif student.sample_rate != 16000:
-        raise ValueError(f"{path}: audio of {student.sample_rate} Hz; sherpa's models of this kind have 16000")
-    graph = FeatureGraph(student) if with_fbank else WaveformGraph(student)
-    write_bytes(os.path.join(folder, "model.onnx"), model_of(graph, known, int8))
-    return usage(with_fbank)
+    return model_of(WaveformGraph(student) if student.encoder.has_cnn else FeatureGraph(student), known, int8)
 
 
 def usage(with_fbank: bool) -> List[str]:

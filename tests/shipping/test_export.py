@@ -1,5 +1,6 @@
 """Exported folders: the checkpoint's numbers at any size, and words where nothing of this project is installed."""
 
+import json
 import subprocess
 import sys
 
@@ -56,6 +57,8 @@ def test_the_folder_needs_nothing_of_ours(fine_tuned, exported, tmp_path, capsys
         assert transcribe.main([model, *arguments, "--longest", "5"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] + "\n" == done.stdout
+    model = transcribe.open_model(fine_tuned)
+    assert [word.word for word in transcribe.words(model, arguments[0], 5)] == json.loads(lines[1])["text"].split()
     words = [[part for part in line.split('"') if part.isupper()] for line in lines]
     assert words[0] == words[1] and len(words[0]) > 1
 

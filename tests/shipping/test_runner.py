@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from distill_user_dir.shipping import runner
+from tests.decoding.letter_model import write_arpa
 
 SYMBOLS = ["", *"|ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
 SHIFT = 320
@@ -186,3 +187,34 @@ def test_sentencepieces():
         ("hello", 0.02, 0.12),
         ("you", 0.14, 0.16),
     ]
+
+
+def test_a_language_model_chooses_the_words(tmp_path, capsys):
+    pytest.importorskip("flashlight.lib.text.decoder.kenlm")
+    words, likely = ["HELLO", "HALLO", "WORLD", "IT'S"], {("HALLO", "WORLD"): -0.1, ("HELLO", "WORLD"): -3}
+    lm = str(write_arpa(tmp_path / "lm.arpa", dict.fromkeys(words, -1.0), likely))
+    name = write(tmp_path / "a.wav", spoken(["HXLLO", "WORLD"], [3, 80]), subtype="FLOAT")
+    plain, found = said(name), None
+    assert runner.run(Reader(), parsed([name, "--lm", lm, "--output", "json"]), io.StringIO()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert plain.text == "HXLLO WORLD" and found["text"] == "HALLO WORLD"
+    starts = [word["start"] for word in found["words"]]
+    assert starts == pytest.approx([word.start for word in plain.words])
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("HELLO H E L L O |\nWORLD W O R L D |\n")
+    assert runner.run(Reader(), parsed([name, "--lm", lm, "--lexicon", str(lexicon)]), io.StringIO()) == 0
+    assert capsys.readouterr().out == "HELLO WORLD\n"
+
+
+@pytest.mark.parametrize(
+    "text, told", [("HELLO h e", "txt:1: a spelling with 'e'"), ("A", "txt:1: a word unspelled"), ("", "no words")]
+)
+def test_a_lexicon_that_does_not_fit_is_refused(tmp_path, text, told):
+    pytest.importorskip("flashlight.lib.text.decoder.kenlm")
+    lm = str(write_arpa(tmp_path / "lm.arpa", {"HELLO": -1.0}, {}))
+    (tmp_path / "lexicon.txt").write_text(text)
+    with pytest.raises(ValueError, match=told):
+        runner.Search(Reader(), lm, str(tmp_path / "lexicon.txt"), 2.0, -1.0, 50)
+    (tmp_path / "binary").write_bytes(b"mmap lm\xff\xfe\x00")
+    with pytest.raises(ValueError, match="binary: no ARPA file.*--lexicon"):
+        runner.Search(Reader(), str(tmp_path / "binary"), None, 2.0, -1.0, 50)

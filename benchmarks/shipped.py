@@ -1,0 +1,207 @@
+"""Students in every runtime they are exported to, beside what else could be taken: time, size and memory, in one run.
+
+python benchmarks/shipped.py                                        # 2, 10 and 30 s, one and eight at a time
+python benchmarks/shipped.py --sizes 10x1 --threads 1 --rounds 9
+python benchmarks/shipped.py --only 'Fbank|HuBERT Base'
+
+All have random weights of their published sizes. HuBERT Base is fairseq's own, eager; DistilHuBERT, wav2vec 2.0 Base,
+Whisper tiny and Moonshine tiny are transformers'. The last two write words one after the other: an encoder, of Whisper
+on its 30 s window, and a step of the decoder for each word of speech at 2.5 a second. All are taken in turn.
+"""
+
+import argparse
+import functools
+import os
+import re
+import tempfile
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+import onnxruntime
+import sherpa_onnx
+import torch
+import yaml
+from fairseq.models.hubert.hubert import HubertConfig, HubertModel
+from omegaconf import OmegaConf
+from torch import nn
+
+from distill_user_dir.files import write_bytes, write_lines
+from distill_user_dir.measure import interleaved, peak_memory
+from distill_user_dir.models.student_config import student_config
+from distill_user_dir.models.student_hubert import StudentHubert
+from distill_user_dir.modules.fold import fold
+from distill_user_dir.modules.hubert import plain_config
+from distill_user_dir.shipping import sherpa_folder
+from distill_user_dir.shipping.graph import Graph
+from distill_user_dir.shipping.hf_folder import transformers_here
+from distill_user_dir.shipping.onnx_folder import model_of
+from distill_user_dir.student import Student
+
+transformers = transformers_here()
+
+TASK = OmegaConf.create({"normalize": False, "sample_rate": 16000, "label_rate": 50})
+STRUCTURE = "recipes/distill/student/deep_thin.yaml"
+SYMBOLS = ["", "", "", "", *"|ETAONIHSRDLUMWCFGYPBVKXJQZ", "'"]
+WORDS = 2.5  # a second of speech
+RUNTIMES = ("eager", "folded", "ONNX", "ONNX int8", "sherpa", "sherpa int8")
+Run = Callable[[np.ndarray], Any]
+
+
+class Model(NamedTuple):
+    """run: from (B, N) float32 audio; parameters; bytes on disk."""
+
+    run: Run
+    parameters: int
+    size: int
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def of_module(module: nn.Module, run: Run) -> Model:
+    return Model(torch.inference_mode()(run), count(module), 4 * count(module))
+
+
+def student(frontend: str) -> Student:
+    """The deep & thin student, with an output layer of letters."""
+    torch.manual_seed(1)
+    with open(STRUCTURE, encoding="utf-8") as file:
+        config = student_config({**yaml.safe_load(file), "teacher_embed_dim": 768, "frontend": frontend})
+    encoder = StudentHubert(config, TASK)
+    encoder.remove_pretraining_modules()
+    return Student(encoder, nn.Linear(encoder.embed_dim, len(SYMBOLS)), SYMBOLS).eval()
+
+
+def of_student(frontend: str, runtime: str, threads: int) -> Model:
+    ours = student(frontend)
+    if runtime in ("eager", "folded"):
+        if runtime == "folded":
+            fold(ours.encoder)
+        return of_module(ours, lambda audio: ours(torch.from_numpy(audio)))
+    int8, parameters = runtime.endswith("int8"), count(ours)
+    if runtime.startswith("ONNX"):
+        content = model_of(Graph(ours), {}, int8)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return Model(functools.partial(run_session, session), parameters, len(content))
+    with tempfile.TemporaryDirectory() as folder:
+        write_lines(f"{folder}/tokens.txt", sherpa_folder.tokens("", SYMBOLS, "letter"))
+        content = sherpa_folder.model_for_sherpa(ours, int8)
+        write_bytes(f"{folder}/model.onnx", content)
+        kind = sherpa_folder.TYPES[frontend == "fbank"]
+        made = getattr(sherpa_onnx.OfflineRecognizer, f"from_{kind}")
+        recogniser = made(f"{folder}/model.onnx", f"{folder}/tokens.txt", num_threads=threads)
+    return Model(functools.partial(run_sherpa, recogniser), parameters, len(content))
+
+
+def run_session(session: onnxruntime.InferenceSession, audio: np.ndarray) -> None:
+    session.run(None, {"audio": audio, "lengths": np.full(len(audio), audio.shape[1])})
+
+
+def run_sherpa(recogniser: sherpa_onnx.OfflineRecognizer, audio: np.ndarray) -> None:
+    streams = [recogniser.create_stream() for _ in audio]
+    for stream, one in zip(streams, audio):
+        stream.accept_waveform(16000, one)
+    recogniser.decode_streams(streams)
+
+
+def hubert_base() -> Model:
+    config = OmegaConf.merge(OmegaConf.structured(HubertConfig), {"label_rate": 50, "final_dim": 256})
+    model = HubertModel(plain_config(config), TASK, [None]).eval()
+    return of_module(model, lambda audio: model.extract_features(torch.from_numpy(audio), padding_mask=None))
+
+
+def encoder_of_transformers(name: str) -> Model:
+    kinds = {
+        "DistilHuBERT": (transformers.HubertConfig(num_hidden_layers=2), transformers.HubertModel),
+        "wav2vec 2.0 Base": (transformers.Wav2Vec2Config(), transformers.Wav2Vec2Model),
+    }
+    config, kind = kinds[name]
+    model = kind(config).eval()
+    return of_module(model, lambda audio: model(torch.from_numpy(audio)))
+
+
+def whisper() -> Model:
+    sizes = {"d_model": 384, "encoder_layers": 4, "decoder_layers": 4, "vocab_size": 51865}
+    heads = {"encoder_attention_heads": 6, "decoder_attention_heads": 6}
+    wide = {"encoder_ffn_dim": 1536, "decoder_ffn_dim": 1536}
+    model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**sizes, **heads, **wide)).eval()
+    return of_module(model, lambda audio: spoken(model, torch.zeros(len(audio), 80, 3000), audio))
+
+
+def moonshine() -> Model:
+    model = transformers.MoonshineForConditionalGeneration(transformers.MoonshineConfig()).eval()
+    return of_module(model, lambda audio: spoken(model, torch.from_numpy(audio), audio))
+
+
+def spoken(model: nn.Module, inputs: torch.Tensor, audio: np.ndarray) -> None:
+    """An encoder, and a step of the decoder for each word."""
+    encoded = model.get_encoder()(inputs)
+    tokens, past = torch.ones(len(audio), 1, dtype=torch.long), None
+    for _ in range(max(1, round(audio.shape[1] / 16000 * WORDS))):
+        output = model(encoder_outputs=encoded, decoder_input_ids=tokens, past_key_values=past, use_cache=True)
+        tokens, past = output.logits[:, -1:].argmax(-1), output.past_key_values
+
+
+PEERS: Dict[str, Callable[[], Model]] = {
+    "HuBERT Base": hubert_base,
+    "DistilHuBERT": functools.partial(encoder_of_transformers, "DistilHuBERT"),
+    "wav2vec 2.0 Base": functools.partial(encoder_of_transformers, "wav2vec 2.0 Base"),
+    "Whisper tiny": whisper,
+    "Moonshine tiny": moonshine,
+}
+STUDENTS = {f"{kind}, {runtime}": (kind, runtime) for kind in ("waveform", "Fbank") for runtime in RUNTIMES}
+
+
+def model_of_name(name: str, threads: int) -> Model:
+    torch.manual_seed(1)
+    if name in PEERS:
+        return PEERS[name]()
+    kind, runtime = STUDENTS[name]
+    return of_student(kind.lower(), runtime, threads)
+
+
+def audio_of(size: Tuple[int, int]) -> np.ndarray:
+    """(seconds, how many) -> (B, N) float32."""
+    seconds, several = size
+    return np.random.RandomState(1).standard_normal((several, 16000 * seconds)).astype(np.float32) * 0.05
+
+
+def prepared(name: str) -> Callable[[], Any]:
+    """For `peak_memory`, in a process of its own."""
+    return functools.partial(model_of_name(name, 1).run, audio_of((10, 1)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["2x1", "10x1", "30x1", "10x8"], help="seconds x how many")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", metavar="PATTERN", help="of names")
+    args = parser.parse_args()
+    names = [name for name in (*PEERS, *STUDENTS) if re.search(args.only, name)]
+    sizes = [tuple(int(part) for part in size.split("x")) for size in args.sizes]
+    columns: List[Dict[str, float]] = []
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        models = {name: model_of_name(name, threads) for name in names}
+        for size in sizes:
+            audio = audio_of(size)
+            runs = {name: functools.partial(model.run, audio) for name, model in models.items()}
+            columns.append(interleaved(runs, args.rounds))
+    heads = [f"{seconds} s x {several}, {n} t" for n in args.threads for seconds, several in sizes]
+    print(f"| | M | MB | {' | '.join(heads)} | MB of memory |")
+    print("|---" * (len(heads) + 4) + "|")
+    for name in names:
+        taken = [f"{1000 * column[name]:.0f}" for column in columns]
+        memory = f"{sum(peak_memory(prepared, name)) / 1e6:.0f}"
+        model = models[name]
+        told = [name, f"{model.parameters / 1e6:.1f}", f"{model.size / 1e6:.0f}", *taken, memory]
+        print(f"| {' | '.join(told)} |", flush=True)
+    print(f"\nms; t: threads; memory: 10 s x 1, one thread. {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()
