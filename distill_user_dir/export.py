@@ -17,7 +17,10 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 from typing import Any, Callable, List, NamedTuple, Optional
+
+import numpy as np
 
 from distill_user_dir.data.audio import read_samples
 from distill_user_dir.data.manifest import read_manifest
@@ -29,22 +32,25 @@ from distill_user_dir.shipping.difference import Difference, noises
 from distill_user_dir.shipping.runner import OnnxModel
 
 MOST_DIFFERENCE = 1e-3  # of a log-probability, where all is float32
+MOST_FRAMES = 0.3  # in which the likeliest unit differs, where it is not
 
 
 class Format(NamedTuple):
     """write: (checkpoint, empty folder, int8) -> lines on how to use it; opened: (folder, the checkpoint's model) ->
     the export's model; exact: whether that model is to give the checkpoint's numbers; features: whether
-    it has a place for a model without CTC."""
+    it has a place for a model without CTC; compared: (the checkpoint's model, audio) -> the audio on which they are
+    compared."""
 
     write: Callable[[str, str, bool], List[str]]
     opened: Callable[[str, Any], Any]
     exact: Callable[[Any], bool] = lambda model: True
     features: bool = False
+    compared: Callable[[Any, List[np.ndarray]], List[np.ndarray]] = lambda model, audio: audio
 
 
 FORMATS = {
     "onnx": Format(onnx_folder.write_folder, lambda folder, model: OnnxModel(folder), features=True),
-    "hf": Format(hf_folder.write_folder, hf_folder.HfModel, features=True),
+    "hf": Format(hf_folder.write_folder, hf_folder.HfModel, features=True, compared=hf_folder.compared),
     "sherpa": Format(sherpa_folder.write_folder, sherpa_folder.SherpaModel, sherpa_folder.keeps_loudness),
     "web": Format(web_folder.write_folder, web_folder.WebModel),
 }
@@ -53,6 +59,7 @@ FORMATS = {
 def export(path: str, folder: str, form: str = "onnx", int8: bool = False, check: Optional[str] = None) -> Difference:
     """Writes `folder` -> how it differs from the checkpoint. ValueError where that is too much, or it is there already;
     then nothing is left."""
+    folder = os.path.abspath(folder)
     if os.path.exists(folder):
         raise ValueError(f"{folder}: there already; give another name, or remove it")
     model = CheckpointModel(path, words=not FORMATS[form].features)
@@ -61,20 +68,28 @@ def export(path: str, folder: str, form: str = "onnx", int8: bool = False, check
         manifest = read_manifest(check)
         rate, rows = model.sample_rate, zip(manifest.names, manifest.sizes)
         audio = [read_samples(os.path.join(manifest.root, name), size, rate, model.window) for name, size in rows]
-    written = f"{folder}.tmp"
-    shutil.rmtree(written, ignore_errors=True)
-    os.makedirs(written)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    written = tempfile.mkdtemp(prefix=f"{os.path.basename(folder)}.", dir=os.path.dirname(folder))
+    os.chmod(written, 0o755)
     try:
         usage = FORMATS[form].write(path, written, int8)
+        audio = FORMATS[form].compared(model, audio)
         difference = Difference(model, FORMATS[form].opened(written, model), audio)
-        apart, exact = difference.largest, not int8 and FORMATS[form].exact(model)
-        if difference.lengths or not math.isfinite(apart) or (exact and apart > MOST_DIFFERENCE):
+        if is_another(difference, not int8 and FORMATS[form].exact(model)):
             raise ValueError(f"{path}: its export is another model ({difference}); please report this")
         write_lines(os.path.join(written, "README.md"), readme(path, written, model, difference, int8, usage))
         os.replace(written, folder)
     finally:
         shutil.rmtree(written, ignore_errors=True)
     return difference
+
+
+def is_another(difference: Difference, exact: bool) -> bool:
+    """Whether an export is not what it was made of. exact: it is to give the same numbers."""
+    apart = difference.largest
+    if difference.lengths or not math.isfinite(apart) or difference.frames > MOST_FRAMES:
+        return True
+    return exact and (apart > MOST_DIFFERENCE or difference.words > 0 and difference.frames == 0)
 
 
 def readme(path: str, folder: str, model: Any, difference: Difference, int8: bool, usage: List[str]) -> List[str]:

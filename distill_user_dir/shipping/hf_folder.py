@@ -1,10 +1,13 @@
 """A folder that Hugging Face's transformers loads: HubertForCTC or HubertModel, its processor, and a card."""
 
+import atexit
 import importlib
 import importlib.util
 import json
 import os
+import shutil
 import sys
+import tempfile
 from importlib.machinery import ModuleSpec
 from typing import Any, Dict, List, Sequence
 
@@ -12,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill_user_dir.files import read_text, write_lines
+from distill_user_dir.files import read_text, write_bytes, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.modules import fbank, fbank_frontend, padding, spec_augment
 from distill_user_dir.shipping.runner import BLANK, WORD_END
@@ -21,6 +24,8 @@ from distill_user_dir.student import Student, load_student
 SOURCES = (fbank, fbank_frontend, padding, spec_augment)  # that hf_student.py takes from here
 OURS = "from distill_user_dir.modules."
 CODE = "hf_student"
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]  # fairseq's in transformers' words: its blank is <pad>
+FIRST_LETTER = len(SPECIAL)
 TRAINING = (
     "mask_time_prob mask_feature_prob layerdrop final_dropout hidden_dropout activation_dropout attention_dropout "
     "feat_proj_dropout"
@@ -132,8 +137,7 @@ def write_processor(path: str, folder: str, student: Student) -> None:
         return
     if student.units != "letter":
         raise ValueError(f"{path}: units of {student.units}; transformers joins letters only: --format onnx or sherpa")
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    units = [symbol or special[i] if i < len(special) else symbol for i, symbol in enumerate(student.symbols)]
+    units = [*SPECIAL, *student.symbols[FIRST_LETTER:]]
     if "" in units or len(set(units)) < len(units):
         raise ValueError(f"{path}: its dictionary has a unit twice, or one without a name; --format onnx can hold it")
     write_json(folder, "vocab.json", {unit: i for i, unit in enumerate(units)})
@@ -170,7 +174,8 @@ def write_folder(path: str, folder: str, int8: bool) -> List[str]:
     weights = need("safetensors.torch", "export")
     write_processor(path, folder, student)
     write_json(folder, "config.json", config_of(student))
-    weights.save_file(renamed(student), os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    content = weights.save(renamed(student), metadata={"format": "pt"})
+    write_bytes(os.path.join(folder, "model.safetensors"), content)
     if not student.encoder.has_cnn:
         write_code(folder)
     return usage(student)
@@ -198,17 +203,33 @@ def usage(student: Student) -> List[str]:
         "by one, not in batches.",
     ]
     grouped = student.encoder.has_cnn and student.encoder.configs["model"]["extractor_mode"] != "layer_norm"
-    return ["```", "pip install transformers torch", "```", "```python", *lines, "```", *(alone if grouped else [])]
+    scaled = [
+        "",
+        "Audio is made of variance 1, to which transformers adds 1e-7 and fairseq 1e-5: very quiet recordings differ.",
+    ]
+    more = (alone if grouped else []) + (scaled if student.encoder.normalize else [])
+    return ["```", "pip install transformers torch soundfile", "```", "```python", *lines, "```", *more]
 
 
 def transformers_here() -> Any:
     """The package. It imports torchaudio where that is installed, without a need here, and the one that comes with
-    fairseq does not fit every torch."""
+    fairseq does not fit every torch. It copies a folder's code to a place of its own, which ends with this process."""
+    if "transformers" not in sys.modules:
+        os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], True)
     try:
         importlib.import_module("torchaudio")
     except (ImportError, OSError):
         sys.modules["torchaudio"] = importlib.util.module_from_spec(ModuleSpec("torchaudio", None))  # an empty one
     return need("transformers", "export")
+
+
+def compared(model: Any, audio: Sequence[np.ndarray]) -> List[np.ndarray]:
+    """Where audio is made of variance 1, transformers adds 1e-7 to the variance and fairseq 1e-5: on audio that is so
+    already both are the same."""
+    if not model.student.encoder.normalize:
+        return list(audio)
+    return [(one - one.mean()) / max(float(one.std()), 1e-5) for one in audio]
 
 
 class HfModel:
@@ -238,4 +259,7 @@ class HfModel:
 
     @torch.inference_mode()
     def said(self, audio: np.ndarray) -> List[str]:
-        return self.tokeniser.decode(self.of_one(audio).argmax(-1)).split()
+        path = self.of_one(audio).argmax(-1)
+        end = self.tokeniser.convert_tokens_to_ids(WORD_END)
+        special = (path > BLANK) & (path < FIRST_LETTER)  # tell nothing, and end a word
+        return self.tokeniser.decode(path.masked_fill(special, end)).split()

@@ -31,6 +31,10 @@ class Features(FbankFrontend):
 
     lengths: Optional[Tensor] = None
 
+    def _freeze_parameters(self) -> None:
+        """transformers' name for it."""
+        self.requires_grad_(False)
+
     def forward(self, source: Tensor) -> Tensor:
         return super().forward(source, self.lengths).transpose(1, 2)
 

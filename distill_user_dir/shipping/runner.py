@@ -19,11 +19,13 @@ import struct
 import sys
 import tempfile
 import time
+import zlib
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple
 
 import numpy as np
 import soundfile
 
+UNKNOWN = 1 << 50  # samples of a header that tells no length
 FORMAT = "distill_user_dir 1"  # of the folder
 BLANK = 0
 WORD_END, WORD_START = "|", "\u2581"  # of letters, of sentencepieces
@@ -115,8 +117,10 @@ class Recording:
             raise ValueError(f"{name}: no such file")
         try:
             self.file = soundfile.SoundFile(self.spool or name)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             raise ValueError(f"{name}: no audio that libsndfile reads ({error})") from None
+        if self.file.frames >= UNKNOWN:
+            raise ValueError(f"{name}: its header does not tell its length; write it anew (sox IN OUT)")
         self.seconds = self.file.frames / self.file.samplerate
         self.samples = round(self.seconds * rate)  # about, where it is resampled
 
@@ -145,7 +149,7 @@ class Recording:
                 raise ValueError(f"{self.name}: damaged ({error})") from None
             left -= len(block)
             last = len(block) < 10 * self.file.samplerate
-            if last and 0 < left < 1 << 50:
+            if last and left > 0:
                 raise ValueError(f"{self.name}: cut, {left} of {self.file.frames} samples are missing")
             if not np.isfinite(block).all():
                 raise ValueError(f"{self.name}: it has samples that are no finite numbers")
@@ -158,7 +162,10 @@ def spooled(stream: BinaryIO) -> BinaryIO:
     """What a pipe brings, in a temporary file, with the length in its WAV header put right: a program that writes into
     a pipe cannot know it."""
     file = tempfile.TemporaryFile()
-    shutil.copyfileobj(stream, file)
+    try:
+        shutil.copyfileobj(stream, file)
+    except KeyboardInterrupt:  # Ctrl-C ends the program that records, too; another one ends this
+        shutil.copyfileobj(stream, file)
     size = file.tell()
     file.seek(0)
     head = file.read(4096)
@@ -206,7 +213,13 @@ def words_of(
 def said(model: Any, log_probs: np.ndarray) -> List[Word]:
     """(frames, units) -> words, by the model's `search` where it was given one."""
     search, frame = getattr(model, "search", None), model.frame_shift / model.sample_rate
-    return words_of(log_probs, model.symbols, model.units, frame, None if search is None else search.path(log_probs))
+    if search is None:
+        return words_of(log_probs, model.symbols, model.units, frame)
+    path, names = search.path(log_probs)
+    words = words_of(log_probs, model.symbols, model.units, frame, path)
+    if len(names) != len(words):  # the last one is not whole
+        return words
+    return [word._replace(word=name) for word, name in zip(words, names)]
 
 
 class Search:
@@ -227,7 +240,7 @@ class Search:
                 raise ValueError(f"{path}: no such file")
         index = {symbol: i for i, symbol in enumerate(model.symbols) if symbol}
         spellings = spelled(lexicon, index) if lexicon else spelled_by_letters(lm, index, model.units)
-        words = dictionary.create_word_dict({**spellings, "<unk>": []})
+        self.words = words = dictionary.create_word_dict({**spellings, "<unk>": []})
         try:
             self.lm = KenLM(lm, words)
         except RuntimeError as error:
@@ -249,11 +262,11 @@ class Search:
             options, self.trie, self.lm, max(silence, BLANK), BLANK, unknown, [], False
         )
 
-    def path(self, log_probs: np.ndarray) -> np.ndarray:
-        """(frames, units) -> (frames,) units."""
+    def path(self, log_probs: np.ndarray) -> Tuple[np.ndarray, List[str]]:
+        """(frames, units) -> (frames,) units, and the words that these spell."""
         scores = np.ascontiguousarray(log_probs, dtype=np.float32)
-        found = self.decoder.decode(scores.ctypes.data, *scores.shape)
-        return np.array(found[0].tokens[1:-1])
+        found = self.decoder.decode(scores.ctypes.data, *scores.shape)[0]
+        return np.array(found.tokens[1:-1]), [self.words.get_entry(word) for word in found.words if word >= 0]
 
 
 def spelled(lexicon: str, index: Dict[str, int]) -> Dict[str, List[List[str]]]:
@@ -266,6 +279,8 @@ def spelled(lexicon: str, index: Dict[str, int]) -> Dict[str, List[List[str]]]:
             if foreign or word and not units:
                 what = f"a spelling with {foreign[0]!r}, which the model has not" if foreign else "a word unspelled"
                 raise ValueError(f"{lexicon}:{number}: {what}")
+            if WORD_END in index and units[-1:] != [WORD_END]:
+                units = [*units, WORD_END]
             if word:
                 found.setdefault(word, []).append(units)
     if not found:
@@ -290,7 +305,7 @@ def spelled_by_letters(lm: str, index: Dict[str, int], units: str) -> Dict[str, 
                     inside = line.startswith("\\1-grams:")
                 elif inside and len(parts) > 1 and set(parts[1]) <= set(index):
                     found[parts[1]] = [[*parts[1], WORD_END]]
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, EOFError, zlib.error):
         raise ValueError(f"{lm}: no ARPA file, which tells its words; give --lexicon") from None
     if not found:
         raise ValueError(f"{lm}: no words in the model's letters in it; give --lexicon")
@@ -472,23 +487,40 @@ ONE_FILE = ("srt", "vtt")  # hold one recording each
 # The command
 
 
-def files_in(given: Sequence[str]) -> List[str]:
-    """Files, folders (all audio below) and patterns -> names, sorted within each; ValueError where there is none."""
+def files_in(given: Sequence[str]) -> Tuple[List[str], List[str]]:
+    """Files, folders (all audio below) and patterns -> names, sorted within each, and a line for each without any."""
     found: List[str] = []
+    wrong: List[str] = []
     for name in given:
         if os.path.isdir(name):
             below = [os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files]
             names = sorted(file for file in below if file.lower().endswith(LIKELY))
             if not names:
-                raise ValueError(f"{name}: no audio in this folder")
+                wrong.append(f"{name}: no audio in this folder")
         elif name != "-" and not os.path.exists(name) and glob.has_magic(name):
             names = sorted(glob.glob(name, recursive=True))
             if not names:
-                raise ValueError(f"{name}: no file of such a name")
+                wrong.append(f"{name}: no file of such a name")
         else:
             names = [name]
         found += names
-    return found
+    return found, wrong
+
+
+def output_name(name: str, output: str) -> str:
+    """Of a recording, in the folder --dest; also what a CTM calls it."""
+    ending = "txt" if output == "text" else output
+    stem = os.path.splitext(os.path.basename(name))[0] if name != "-" else "stdin"
+    return f"{stem}.{ending}"
+
+
+def check_names(names: Sequence[str], output: str) -> None:
+    """ValueError where two recordings would be written to one file."""
+    taken: Dict[str, str] = {}
+    for name in names:
+        other = taken.setdefault(output_name(name, output), name)
+        if other != name:
+            raise ValueError(f"{name}: of the same name as {other}; give them one by one, or rename one")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -511,9 +543,7 @@ def write(one: Transcript, args: argparse.Namespace, several: bool) -> None:
         sys.stdout.write(f"{one.name}\t{text}" if several and args.output == "text" else text)
         sys.stdout.flush()
         return
-    ending = "txt" if args.output == "text" else args.output
-    stem = os.path.splitext(os.path.basename(one.name))[0] if one.name != "-" else "stdin"
-    with open(os.path.join(args.dest, f"{stem}.{ending}"), "w", encoding="utf-8") as file:
+    with open(os.path.join(args.dest, output_name(one.name, args.output)), "w", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -521,11 +551,15 @@ def run(model: Any, args: argparse.Namespace, bar: TextIO) -> int:
     """-> exit status."""
     if not model.symbols:
         raise ValueError("this student was not fine-tuned: it has features, but no words")
-    names, wrong, seconds, start = files_in(args.audio), [], 0.0, time.monotonic()
+    (names, wrong), seconds, start = files_in(args.audio), 0.0, time.monotonic()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names and words that this terminal cannot show
     if len(names) > 1 and args.output in ONE_FILE and args.dest is None:
         raise ValueError(f"--output {args.output} holds one recording: give --dest FOLDER for {len(names)} of them")
-    if args.longest < 5:
-        raise ValueError(f"--longest {args.longest:g}: 5 seconds or more")
+    if not 5 <= args.longest <= 3600:
+        raise ValueError(f"--longest {args.longest:g}: 5 to 3600 seconds")
+    if args.dest is not None or args.output == "ctm":
+        check_names(names, args.output)
     if args.lexicon and not args.lm or args.beam < 1:
         raise ValueError("--lexicon is for --lm, and --beam is 1 or more")
     if args.lm:
@@ -537,6 +571,9 @@ def run(model: Any, args: argparse.Namespace, bar: TextIO) -> int:
             wrong.append(str(one))
         else:
             seconds += one.seconds
+            if bar.isatty() and args.dest is None:
+                bar.write("\r\x1b[K")
+                bar.flush()
             write(one, args, len(names) > 1)
         if bar.isatty():
             speed = seconds / max(time.monotonic() - start, 1e-3)
@@ -554,7 +591,7 @@ def main() -> int:
     add_options(parser)
     args = parser.parse_args()
     try:
-        return run(OnnxModel(os.path.dirname(os.path.abspath(__file__))), args, sys.stderr)
+        return run(OnnxModel(os.path.dirname(os.path.realpath(__file__))), args, sys.stderr)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -22,7 +22,11 @@ NOT_SERVED = "check.mjs"
 RUNTIME = "onnxruntime-web"
 VERSION = "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # npm's integrity
-RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+RUNTIME_FILES = {  # their names here: not every web server knows .mjs
+    "ort.wasm.min.mjs": "ort.wasm.min.js",
+    "ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.js",
+    "ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
+}
 
 
 def cached_runtime() -> str:
@@ -63,9 +67,9 @@ def write_folder(path: str, folder: str, int8: bool) -> List[str]:
         if name != NOT_SERVED:
             shutil.copyfile(os.path.join(PAGE, name), os.path.join(folder, name))
     with tarfile.open(runtime) as package:
-        for name in RUNTIME_FILES:
+        for theirs, name in RUNTIME_FILES.items():
             with open(os.path.join(folder, name), "wb") as file:
-                shutil.copyfileobj(package.extractfile(f"package/dist/{name}"), file)
+                shutil.copyfileobj(package.extractfile(f"package/dist/{theirs}"), file)
     size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)) / 1e6
     return [
         "```",

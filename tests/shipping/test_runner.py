@@ -126,7 +126,8 @@ def test_each_bad_file_is_named_and_the_others_are_done(tmp_path, capsys):
     write(tmp_path / "empty.wav", samples[:0])
     write(tmp_path / "short.wav", samples[:399])
     write(tmp_path / "nan.wav", np.full(16000, np.nan), subtype="FLOAT")
-    names = ["cut.flac", "text.wav", "empty.wav", "short.wav", "nan.wav", "absent.wav"]
+    (tmp_path / "x.raw").write_bytes(bytes(4000))
+    names = ["x.raw", "cut.flac", "text.wav", "empty.wav", "short.wav", "nan.wav", "absent.wav"]
     arguments = [*(str(tmp_path / name) for name in names), good]
     status = runner.run(Reader(), parsed(arguments), io.StringIO())
     printed = capsys.readouterr()
@@ -172,10 +173,18 @@ def test_folders_and_patterns(tmp_path):
     for name in ("b.wav", "a/c.FLAC", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert runner.files_in([str(tmp_path)]) == [str(tmp_path / "a/c.FLAC"), str(tmp_path / "b.wav")]
-    assert runner.files_in([str(tmp_path / "*.wav"), "-"]) == [str(tmp_path / "b.wav"), "-"]
-    with pytest.raises(ValueError, match="no file of such a name"):
-        runner.files_in([str(tmp_path / "*.mp3")])
+    assert runner.files_in([str(tmp_path)]) == ([str(tmp_path / "a/c.FLAC"), str(tmp_path / "b.wav")], [])
+    found, wrong = runner.files_in([str(tmp_path / "*.wav"), "-", str(tmp_path / "*.mp3")])
+    assert found == [str(tmp_path / "b.wav"), "-"] and wrong == [f"{tmp_path}/*.mp3: no file of such a name"]
+
+
+def test_two_recordings_of_one_name_are_not_written_over_each_other(tmp_path):
+    (tmp_path / "more").mkdir()
+    samples = spoken(["A"], [3])
+    names = [write(tmp_path / "a.wav", samples), write(tmp_path / "more" / "a.wav", samples)]
+    for options in (["--output", "ctm"], ["--dest", str(tmp_path / "out")]):
+        with pytest.raises(ValueError, match=f"^{names[1]}: of the same name as {names[0]}"):
+            runner.run(Reader(), parsed([*names, *options]), io.StringIO())
 
 
 def test_sentencepieces():
@@ -201,9 +210,9 @@ def test_a_language_model_chooses_the_words(tmp_path, capsys):
     starts = [word["start"] for word in found["words"]]
     assert starts == pytest.approx([word.start for word in plain.words])
     lexicon = tmp_path / "lexicon.txt"
-    lexicon.write_text("HELLO H E L L O |\nWORLD W O R L D |\n")
+    lexicon.write_text("HELLO H E L L O |\nDR. W O R L D\n")
     assert runner.run(Reader(), parsed([name, "--lm", lm, "--lexicon", str(lexicon)]), io.StringIO()) == 0
-    assert capsys.readouterr().out == "HELLO WORLD\n"
+    assert capsys.readouterr().out == "HELLO DR.\n"
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,43 @@
 // What the page shows and asks: the microphone or a file goes to the worker, words come back.
 import { draw } from "./draw.js";
+import { wav } from "./wav.js";
 
 const PIECE = { file: 30, live: 10 }, SHOWN = 8; // seconds at a time, and in the picture
 const byId = (id) => document.getElementById(id);
+const tell = (text) => { byId("status").textContent = text; };
 const worker = new Worker("worker.js", { type: "module" });
-let known, audio = new Float32Array(0), size = 0, letters = [], tentative = [], microphone, follow = true, drawing = false;
+let known, audio = new Float32Array(0), size = 0, letters = [], tentative = [];
+let session = 0, microphone, follow = true, drawing = false, focused;
 
-function tell(text) {
-  byId("status").textContent = text;
+function enable(yes) {
+  if (!known) return;
+  byId("microphone").disabled = byId("file").disabled = !yes;
+  byId("save").disabled = !yes || !size;
+  if (yes && document.activeElement === document.body) focused?.focus(); // what was disabled has lost it
+}
+
+/** While something goes on, nothing else begins. */
+function disable() {
+  focused = document.activeElement;
+  enable(false);
 }
 
 function fail(text) {
   byId("error").textContent = text;
+  tell("");
   enable(true);
 }
 
-function enable(yes) {
-  byId("microphone").disabled = byId("file").disabled = !yes;
-  byId("save").disabled = !yes || !size;
-}
-
 function begin(longest) {
+  session += 1;
   audio = new Float32Array(0);
   size = 0;
-  letters = tentative = [];
+  letters = [];
+  tentative = [];
   follow = true;
+  delete document.body.dataset.ended;
   for (const id of ["final", "tentative", "error"]) byId(id).textContent = "";
-  worker.postMessage({ start: longest });
+  worker.postMessage({ session, longest });
 }
 
 /** Samples to keep, to show and to recognise. */
@@ -38,14 +49,15 @@ function add(samples, live) {
   }
   audio.set(samples, size);
   size += samples.length;
-  worker.postMessage({ samples, live });
+  worker.postMessage({ session, samples, live });
 }
 
 function show() {
-  const seconds = size / known.sample_rate, place = byId("place");
-  place.max = Math.max(0, seconds - SHOWN).toFixed(1);
+  const place = byId("place");
+  place.max = Math.max(0, size / known.sample_rate - SHOWN).toFixed(1);
   if (follow) place.value = place.max;
   byId("from").textContent = Number(place.value).toFixed(1);
+  place.setAttribute("aria-valuetext", `${byId("from").textContent} seconds`);
   if (drawing) return;
   drawing = true;
   requestAnimationFrame(() => {
@@ -54,32 +66,36 @@ function show() {
   });
 }
 
+function showWords(data) {
+  const text = data.words.map(({ word }) => word).join(" ");
+  byId("tentative").textContent = data.tentative ? text : "";
+  if (!data.tentative && text) byId("final").append(`${text} `);
+  tentative = data.tentative ? data.letters : [];
+  if (!data.tentative) letters.push(...data.letters);
+  const speed = data.took ? `, ${(data.heard / data.took).toFixed(0)} times real time` : "";
+  byId("speed").textContent = `${(size / known.sample_rate).toFixed(1)} s of audio${speed}`;
+  show();
+}
+
 worker.onmessage = ({ data }) => {
   if (data.ready) {
     known = data.ready;
     tell("Ready.");
     enable(true);
   }
-  if (data.words) {
-    const text = data.words.map(({ word }) => word).join(" ");
-    byId("tentative").textContent = data.tentative ? text : "";
-    if (!data.tentative && text) byId("final").append(`${text} `);
-    tentative = data.tentative ? data.letters : [];
-    if (!data.tentative) letters.push(...data.letters);
-    const seconds = size / known.sample_rate;
-    tell(`${seconds.toFixed(1)} s of audio, ${(seconds / data.seconds).toFixed(0)} times real time`);
-    show();
-  }
+  if (data.session !== undefined && data.session !== session) return;
+  if (data.words) showWords(data);
   if (data.ended) {
     document.body.dataset.ended = "yes";
+    tell("Done.");
     enable(true);
   }
   if (data.error) fail(data.error);
 };
+worker.onerror = () => fail("The student did not load; the web server has to send .js files as JavaScript.");
 
 async function recognise(file) {
-  enable(false);
-  delete document.body.dataset.ended;
+  disable();
   begin(PIECE.file);
   tell(`Reading ${file.name}…`);
   try {
@@ -91,58 +107,62 @@ async function recognise(file) {
     }
     if (samples.length < known.window) throw new Error("too short for a frame");
     for (let at = 0; at < samples.length; at += 10 * known.sample_rate) add(samples.slice(at, at + 10 * known.sample_rate), false);
-    worker.postMessage({ end: true });
+    worker.postMessage({ session, end: true });
   } catch (error) {
     fail(`${file.name}: no audio that this browser reads (${error.message})`);
   }
 }
 
-async function listen() {
-  const processing = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+/** The microphone's node; Firefox has it only at the microphone's own rate. */
+async function connected(stream, options) {
+  const context = new AudioContext(options);
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...processing } });
-    const context = new AudioContext({ sampleRate: known.sample_rate });
     await context.audioWorklet.addModule("recorder.js");
-    const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
-    delete document.body.dataset.ended;
-    begin(PIECE.live);
-    recorder.port.onmessage = ({ data }) => {
-      add(data, true);
-      show();
-    };
+    const settings = { numberOfOutputs: 0, processorOptions: { rate: known.sample_rate } };
+    const recorder = new AudioWorkletNode(context, "recorder", settings);
     context.createMediaStreamSource(stream).connect(recorder);
-    microphone = { stream, context, recorder };
-    byId("file").disabled = byId("save").disabled = true;
-    byId("microphone").textContent = "Stop";
-    byId("microphone").setAttribute("aria-pressed", "true");
+    return { stream, context, recorder };
   } catch (error) {
-    fail(`The microphone: ${error.message}`);
+    await context.close();
+    if (!options) throw error;
+    return connected(stream);
   }
+}
+
+async function listen() {
+  if (!navigator.mediaDevices) return fail("Browsers give the microphone to https and to localhost only.");
+  disable();
+  let stream;
+  try {
+    const processing = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...processing } });
+    microphone = await connected(stream, { sampleRate: known.sample_rate });
+  } catch (error) {
+    stream?.getTracks().forEach((track) => track.stop());
+    return fail(`The microphone: ${error.message}`);
+  }
+  begin(PIECE.live);
+  microphone.recorder.port.onmessage = ({ data }) => {
+    add(data, true);
+    show();
+  };
+  tell("Listening.");
+  byId("microphone").textContent = "Stop";
+  byId("microphone").className = "listening";
+  byId("microphone").disabled = false;
+  byId("microphone").focus();
 }
 
 async function stop() {
   const { stream, context, recorder } = microphone;
   microphone = undefined;
+  disable();
   stream.getTracks().forEach((track) => track.stop());
   recorder.port.onmessage = null; // what it still has comes too late
   await context.close();
   byId("microphone").textContent = "Use the microphone";
-  byId("microphone").setAttribute("aria-pressed", "false");
-  worker.postMessage({ end: true });
-}
-
-/** The samples as a WAV file of 32-bit floats. */
-function wav() {
-  const head = new DataView(new ArrayBuffer(44));
-  const text = (at, characters) => [...characters].forEach((one, i) => head.setUint8(at + i, one.charCodeAt(0)));
-  const number = (at, value, bytes) => head[`setUint${8 * bytes}`](at, value, true);
-  text(0, "RIFF");
-  number(4, 36 + 4 * size, 4);
-  text(8, "WAVEfmt ");
-  [[16, 16, 4], [20, 3, 2], [22, 1, 2], [24, known.sample_rate, 4], [28, 4 * known.sample_rate, 4], [32, 4, 2], [34, 32, 2]].forEach((one) => number(...one));
-  text(36, "data");
-  number(40, 4 * size, 4);
-  return new Blob([head, audio.subarray(0, size)], { type: "audio/wav" });
+  byId("microphone").className = "";
+  worker.postMessage({ session, end: true });
 }
 
 byId("microphone").onclick = () => (microphone ? stop() : listen());
@@ -151,21 +171,22 @@ byId("file").onchange = ({ target }) => {
   target.value = "";
 };
 byId("save").onclick = () => {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(wav()), download: "recording.wav" });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  const url = URL.createObjectURL(wav(audio.subarray(0, size), known.sample_rate));
+  Object.assign(document.createElement("a"), { href: url, download: "recording.wav" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
 };
 byId("place").oninput = ({ target }) => {
   follow = target.value === target.max;
   show();
 };
-document.body.ondragover = (event) => {
+document.ondragover = (event) => {
   event.preventDefault();
   document.body.classList.add("over");
 };
-document.body.ondragleave = () => document.body.classList.remove("over");
-document.body.ondrop = (event) => {
+document.ondragleave = () => document.body.classList.remove("over");
+document.ondrop = (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
   if (event.dataTransfer.files.length && !byId("file").disabled) recognise(event.dataTransfer.files[0]);
 };
+tell("Loading the student…");

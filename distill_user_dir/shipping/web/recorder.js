@@ -1,15 +1,18 @@
-// In the browser's audio thread: passes the microphone's samples on, a tenth of a second at a time.
+// In the browser's audio thread: passes the microphone's samples on at the student's rate, a tenth of a second at a time.
+import { Resampler } from "./resample.js";
+
 registerProcessor(
   "recorder",
   class extends AudioWorkletProcessor {
-    constructor() {
+    constructor({ processorOptions: { rate } }) {
       super();
-      this.block = new Float32Array(sampleRate / 10);
+      this.resampler = new Resampler(sampleRate, rate);
+      this.block = new Float32Array(rate / 10);
       this.size = 0;
     }
 
     process([input]) {
-      for (const sample of input[0] ?? []) {
+      for (const sample of this.resampler.push(input[0] ?? new Float32Array(0))) {
         this.block[this.size++] = sample;
         if (this.size === this.block.length) {
           this.port.postMessage(this.block);

@@ -87,7 +87,7 @@ export class Pieces {
   constructor(student, longest) {
     const samples = (seconds) => Math.trunc(seconds / student.frame) * student.known.frame_shift;
     Object.assign(this, { student, most: samples(longest), shared: samples(Math.min(OVERLAP, longest / 3)) });
-    Object.assign(this, { buffer: new Float32Array(0), offset: 0, heard: -1 });
+    Object.assign(this, { buffer: new Float32Array(0), offset: 0, heard: -1, done: 0 }); // done: samples behind offset
   }
 
   add(samples) {
@@ -117,6 +117,13 @@ export class Pieces {
   /** What the audio of the moment says, without an end to it. */
   async preview() {
     return (await this.scored()) ?? { words: [], letters: [] };
+  }
+
+  /** The words of what is left. */
+  async last() {
+    const found = await this.preview();
+    this.done = this.buffer.length;
+    return found;
   }
 
   /** The words up to a pause, or else to the middle of what the next piece will have too. */

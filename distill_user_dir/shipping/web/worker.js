@@ -1,12 +1,14 @@
-// Runs the student beside the page. It takes {start: longest}, {samples}, {end}; it gives {ready}, {words, letters,
-// tentative, seconds}, {ended}, {error}.
-import * as ort from "./ort.wasm.min.mjs";
+// Runs the student beside the page. It takes {session, longest}, {session, samples, live}, {session, end}; it gives
+// {ready}, and for a session {words, letters, tentative, heard, took}, {ended}, {error}; heard, took: seconds of audio
+// that are done, and of work.
+import * as ort from "./ort.wasm.min.js";
 import { Pieces, Student } from "./student.js";
 
-let student, pieces, waiting = [], busy = false, seconds = 0;
+let student, pieces, waiting = [], busy = false, took = 0;
 
 async function load() {
-  ort.env.wasm.wasmPaths = new URL("./", self.location.href).href;
+  const here = (name) => new URL(name, self.location.href).href;
+  ort.env.wasm.wasmPaths = { mjs: here("ort-wasm-simd-threaded.js"), wasm: here("ort-wasm-simd-threaded.wasm") };
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
   const known = await (await fetch("model.json")).json();
   const session = await ort.InferenceSession.create("./model.onnx", { executionProviders: ["wasm"] });
@@ -15,26 +17,27 @@ async function load() {
   self.postMessage({ ready: known });
 }
 
-async function timed(work, tentative) {
+async function timed(session, work, tentative) {
   const start = performance.now();
-  const found = await work;
-  seconds += (performance.now() - start) / 1000;
-  self.postMessage({ words: found.words, letters: found.letters, tentative, seconds });
+  const { words, letters } = await work();
+  if (!tentative) took += (performance.now() - start) / 1000;
+  const heard = (pieces.offset + (tentative ? 0 : pieces.done)) / student.known.sample_rate;
+  self.postMessage({ session, words, letters, tentative, heard, took });
 }
 
-async function handle(message) {
-  if (message.start) {
-    pieces = new Pieces(student, message.start);
-    seconds = 0;
+async function handle({ session, longest, samples, live, end }) {
+  if (longest) {
+    pieces = new Pieces(student, longest);
+    took = 0;
   }
-  if (message.samples) {
-    pieces.add(message.samples);
-    while (pieces.full) await timed(pieces.next(), false);
-    if (message.live && !waiting.length) await timed(pieces.preview(), true);
+  if (samples) {
+    pieces.add(samples);
+    while (pieces.full) await timed(session, () => pieces.next(), false);
+    if (live && !waiting.length) await timed(session, () => pieces.preview(), true);
   }
-  if (message.end) {
-    await timed(pieces.preview(), false);
-    self.postMessage({ ended: true });
+  if (end) {
+    await timed(session, () => pieces.last(), false);
+    self.postMessage({ session, ended: true });
   }
 }
 
@@ -45,7 +48,8 @@ self.onmessage = async ({ data }) => {
   try {
     while (waiting.length) await handle(waiting.shift());
   } catch (error) {
-    self.postMessage({ error: String(error) });
+    self.postMessage({ session: data.session, error: String(error), ended: true });
+    waiting = [];
   }
   busy = false;
 };
