@@ -1,13 +1,15 @@
-"""The small teacher: its making runs from speech to table, and fairseq loads it."""
+"""The HuBERT of this repository: the file is its card's, fairseq loads it, and its making runs from speech to table."""
 
 import re
 import subprocess
 import sys
 
 import pytest
+import run as demo_run
 import teacher
 from fairseq import checkpoint_utils
 
+from distill_user_dir.checkpoints.hubert import hubert_in
 from tests.commands import environment
 from tests.helpers import ROOT
 
@@ -15,6 +17,17 @@ from tests.helpers import ROOT
 def loaded_by_fairseq(path):
     models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], arg_overrides={"data": str(ROOT)})
     return models[0], task
+
+
+def test_the_shipped_teacher_is_the_one_of_its_card_and_loads_in_fairseq():
+    demo_run.check_shipped()
+    model, task = loaded_by_fairseq(demo_run.TEACHER)
+    assert 3.0e6 <= sum(parameter.numel() for parameter in model.parameters()) <= 3.9e6
+    assert len(task.dictionaries[0]) == teacher.CLUSTERS[2] + 4
+    found = hubert_in(demo_run.TEACHER)
+    assert {str(weight.dtype) for weight in found.state.values()} == {"torch.float16"}
+    content = open(demo_run.TEACHER, "rb").read()
+    assert len(content) <= 8e6 and not re.search(rb"\W/(work|data|root|home)/", content)
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""The whole chain on synthesised speech: a teacher, students, the same student undistilled, their word error rates.
+"""Distils the small HuBERT of this repository on synthesised speech: four models, their word error rates, a picture.
 
     python recipes/demo/run.py                  # into out/demo
-    python recipes/demo/run.py --teacher FILE   # of a HuBERT of yours; else one is pre-trained on that speech
+    python recipes/demo/run.py --teacher FILE   # a HuBERT of yours
+    python recipes/demo/run.py --teacher train  # one that is pre-trained on the same speech
     python recipes/demo/run.py --out /tmp/demo --train 300 --updates 20     # a short one, to see it run
 
 Every step is a command that could be typed; it is printed before it runs, and its output is kept in OUT/logs. Two run
@@ -10,7 +11,9 @@ on where it was.
 """
 
 import argparse
+import hashlib
 import os
+import re
 import sys
 from typing import List, Sequence
 
@@ -19,6 +22,7 @@ from steps import Runner, Step
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+TEACHER, CARD = f"{HERE}/hubert_demo.pt", f"{HERE}/hubert_demo.md"
 STUDENTS = {"distilled": "", "distilled-fbank": " frontend=fbank"}  # deep and thin, and what of its recipe differs
 ROWS = ("teacher", *STUDENTS, "undistilled")
 UPDATES = (600, 400, 250)
@@ -140,6 +144,18 @@ def model_steps(out: str, teacher: str, distil: int, ctc: int, needs: Sequence[s
     return steps
 
 
+def check_shipped() -> None:
+    """SystemExit where the HuBERT of the repository is not the one that its card describes."""
+    with open(CARD, encoding="utf-8") as card:
+        known = re.search(r"\b[0-9a-f]{64}\b", card.read()).group()
+    found = ""
+    if os.path.exists(TEACHER):
+        with open(TEACHER, "rb") as file:
+            found = hashlib.sha256(file.read()).hexdigest()
+    if found != known:
+        sys.exit(f"{TEACHER}: not the file of its card (sha256 {known}); git checkout {TEACHER}, or --teacher train")
+
+
 def minutes(train: int, pretrain: int, distil: int, ctc: int) -> float:
     """What all of it takes on two cores."""
     rates = SECONDS
@@ -151,7 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=f"{ROOT}/out/demo", metavar="OUT", help="folder of everything (out/demo)")
     parser.add_argument("--train", type=int, default=1200, metavar="N", help="training utterances (1200)")
-    parser.add_argument("--teacher", default="train", metavar="FILE", help="a HuBERT's checkpoint (default: train one)")
+    parser.add_argument(
+        "--teacher", default=TEACHER, metavar="FILE", help="a HuBERT's checkpoint, or `train` (hubert_demo.pt)"
+    )
     parser.add_argument(
         "--updates",
         type=int,
@@ -165,7 +183,9 @@ def main() -> None:
         parser.error("--updates takes one number or three")
     pretrain, distil, ctc = args.updates * 3 if len(args.updates) == 1 else args.updates
     out, own = os.path.abspath(args.out), args.teacher == "train"
-    if not own and not os.path.isfile(args.teacher):
+    if args.teacher == TEACHER:
+        check_shipped()
+    elif not own and not os.path.isfile(args.teacher):
         parser.error(f"--teacher {args.teacher}: no such file")
     total = minutes(args.train, pretrain if own else 0, distil, ctc)
     print(f"About {total:.0f} minutes on two cores; a demo that was stopped goes on where it was.", flush=True)
