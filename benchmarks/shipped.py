@@ -33,7 +33,7 @@ from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import plain_config
 from distill_user_dir.shipping import sherpa_folder
 from distill_user_dir.shipping.graph import Graph
-from distill_user_dir.shipping.hf_folder import transformers_here
+from distill_user_dir.shipping.hf_model import transformers_here
 from distill_user_dir.shipping.onnx_folder import model_of
 from distill_user_dir.student import Student
 

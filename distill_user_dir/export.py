@@ -26,7 +26,7 @@ from distill_user_dir.data.audio import read_samples
 from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.files import write_lines
 from distill_user_dir.messages import tell
-from distill_user_dir.shipping import hf_folder, onnx_folder, sherpa_folder, web_folder
+from distill_user_dir.shipping import hf_folder, hf_model, onnx_folder, sherpa_folder, web_folder
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
 from distill_user_dir.shipping.difference import Difference, noises
 from distill_user_dir.shipping.runner import OnnxModel
@@ -50,7 +50,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "onnx": Format(onnx_folder.write_folder, lambda folder, model: OnnxModel(folder), features=True),
-    "hf": Format(hf_folder.write_folder, hf_folder.HfModel, features=True, compared=hf_folder.compared),
+    "hf": Format(hf_folder.write_folder, hf_model.HfModel, features=True, compared=hf_model.compared),
     "sherpa": Format(sherpa_folder.write_folder, sherpa_folder.SherpaModel, sherpa_folder.keeps_loudness),
     "web": Format(web_folder.write_folder, web_folder.WebModel),
 }

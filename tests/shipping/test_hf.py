@@ -10,7 +10,7 @@ import torch
 
 from distill_user_dir import export
 from distill_user_dir.data.manifest import read_manifest
-from distill_user_dir.shipping import hf_folder
+from distill_user_dir.shipping import hf_folder, hf_model
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
 from distill_user_dir.student import load_student
 from tests.helpers import noise, write_hubert
@@ -49,7 +49,7 @@ def test_a_batch_of_fbank_students_is_as_each_alone(fine_tuned, tmp_path):
     if model.student.encoder.has_cnn:
         return  # transformers' group norm is over the padding too, and the folder's README says so
     export.export(fine_tuned, str(tmp_path / "hf"), "hf")
-    theirs = hf_folder.HfModel(str(tmp_path / "hf"), model)
+    theirs = hf_model.HfModel(str(tmp_path / "hf"), model)
     audio = [(noise(size, size) * 0.05).numpy() for size in (400, 9000, 23456)]
     inputs = theirs.extractor(audio, sampling_rate=16000, return_tensors="pt", padding=True)
     with torch.inference_mode():
