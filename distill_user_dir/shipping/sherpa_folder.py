@@ -45,9 +45,7 @@ class FeatureGraph(Graph):
         super().__init__(student)
         front = student.encoder.feature_extractor
         self.bins = front.fbank.mel.size(1)
-        mel = front.fbank.mel
         front.fbank = NoFeatures()
-        front.fbank.mel = mel
         student.encoder.conv_layers = [(student.encoder.embed_dim, 1, front.conv.stride[0])]
 
     def example(self) -> Tuple[Tensor, ...]:

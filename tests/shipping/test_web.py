@@ -44,7 +44,8 @@ def served(folder):
 @contextlib.contextmanager
 def browser_page(folder, *options):
     """The page, loaded; a request to anywhere else, and an error that it tells, is a failure."""
-    sync_api = pytest.importorskip("playwright.sync_api")
+    from playwright import sync_api  # missing is a failure: the browser's test is never skipped
+
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     assert chromium, "this test needs chromium: apt-get install chromium"
     asked, wrong = [], []
