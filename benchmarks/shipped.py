@@ -11,6 +11,7 @@ on its 30 s window, and a step of the decoder for each word of speech at 2.5 a s
 
 import argparse
 import functools
+import logging
 import os
 import re
 import tempfile
@@ -73,27 +74,41 @@ def student(frontend: str) -> Student:
     return Student(encoder, nn.Linear(encoder.embed_dim, len(SYMBOLS)), SYMBOLS).eval()
 
 
-def of_student(frontend: str, runtime: str, threads: int) -> Model:
-    ours = student(frontend)
+def of_student(name: str, threads: int, folder: str) -> Model:
+    frontend, _, runtime = name.lower().partition(", ")
     if runtime in ("eager", "folded"):
+        ours = student(frontend)
         if runtime == "folded":
             fold(ours.encoder)
         return of_module(ours, lambda audio: ours(torch.from_numpy(audio)))
-    int8, parameters = runtime.endswith("int8"), count(ours)
-    if runtime.startswith("ONNX"):
-        content = model_of(Graph(ours), {}, int8)
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        export(student(frontend), path, runtime)
+    model = f"{path}/model.onnx"
+    if runtime.startswith("onnx"):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return Model(functools.partial(run_session, session), parameters, len(content))
-    with tempfile.TemporaryDirectory() as folder:
-        write_lines(f"{folder}/tokens.txt", sherpa_folder.tokens("", SYMBOLS, "letter"))
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads would be in others' way
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        run = functools.partial(run_session, session)
+    else:
+        made = getattr(sherpa_onnx.OfflineRecognizer, f"from_{sherpa_folder.TYPES[frontend == 'fbank']}")
+        run = functools.partial(run_sherpa, made(model, f"{path}/tokens.txt", num_threads=threads))
+    with open(f"{path}/parameters", encoding="ascii") as file:
+        return Model(run, int(file.read()), os.path.getsize(model))
+
+
+def export(ours: Student, path: str, runtime: str) -> None:
+    """A folder with what a runtime needs."""
+    os.makedirs(path)
+    write_lines(f"{path}/parameters", [str(count(ours))])
+    int8 = runtime.endswith("int8")
+    if runtime.startswith("onnx"):
+        content = model_of(Graph(ours), {}, int8)
+    else:
+        write_lines(f"{path}/tokens.txt", sherpa_folder.tokens("", SYMBOLS, "letter"))
         content = sherpa_folder.model_for_sherpa(ours, int8)
-        write_bytes(f"{folder}/model.onnx", content)
-        kind = sherpa_folder.TYPES[frontend == "fbank"]
-        made = getattr(sherpa_onnx.OfflineRecognizer, f"from_{kind}")
-        recogniser = made(f"{folder}/model.onnx", f"{folder}/tokens.txt", num_threads=threads)
-    return Model(functools.partial(run_sherpa, recogniser), parameters, len(content))
+    write_bytes(f"{path}/model.onnx", content)
 
 
 def run_session(session: onnxruntime.InferenceSession, audio: np.ndarray) -> None:
@@ -152,15 +167,13 @@ PEERS: Dict[str, Callable[[], Model]] = {
     "Whisper tiny": whisper,
     "Moonshine tiny": moonshine,
 }
-STUDENTS = {f"{kind}, {runtime}": (kind, runtime) for kind in ("waveform", "Fbank") for runtime in RUNTIMES}
+STUDENTS = [f"{kind}, {runtime}" for kind in ("waveform", "Fbank") for runtime in RUNTIMES]
 
 
-def model_of_name(name: str, threads: int) -> Model:
+def model_of_name(name: str, threads: int, folder: str) -> Model:
+    """folder: where exports are, or will be."""
     torch.manual_seed(1)
-    if name in PEERS:
-        return PEERS[name]()
-    kind, runtime = STUDENTS[name]
-    return of_student(kind.lower(), runtime, threads)
+    return PEERS[name]() if name in PEERS else of_student(name, threads, folder)
 
 
 def audio_of(size: Tuple[int, int]) -> np.ndarray:
@@ -169,9 +182,10 @@ def audio_of(size: Tuple[int, int]) -> np.ndarray:
     return np.random.RandomState(1).standard_normal((several, 16000 * seconds)).astype(np.float32) * 0.05
 
 
-def prepared(name: str) -> Callable[[], Any]:
+def prepared(name: str, folder: str) -> Callable[[], Any]:
     """For `peak_memory`, in a process of its own."""
-    return functools.partial(model_of_name(name, 1).run, audio_of((10, 1)))
+    logging.disable(logging.INFO)
+    return functools.partial(model_of_name(name, 1, folder).run, audio_of((10, 1)))
 
 
 def main() -> None:
@@ -181,26 +195,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", metavar="PATTERN", help="of names")
     args = parser.parse_args()
+    logging.disable(logging.INFO)  # fairseq logs every config
     names = [name for name in (*PEERS, *STUDENTS) if re.search(args.only, name)]
     sizes = [tuple(int(part) for part in size.split("x")) for size in args.sizes]
+    with tempfile.TemporaryDirectory() as folder:
+        print(table(names, sizes, args.threads, args.rounds, folder))
+    print(f"\nms; t: threads; memory: 10 s x 1, one thread. {os.cpu_count()} cores")
+
+
+def table(names: List[str], sizes: List[Tuple[int, int]], threads: List[int], rounds: int, folder: str) -> str:
     columns: List[Dict[str, float]] = []
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        models = {name: model_of_name(name, threads) for name in names}
+    for number in threads:
+        torch.set_num_threads(number)
+        models = {name: model_of_name(name, number, folder) for name in names}
         for size in sizes:
-            audio = audio_of(size)
-            runs = {name: functools.partial(model.run, audio) for name, model in models.items()}
-            columns.append(interleaved(runs, args.rounds))
-    heads = [f"{seconds} s x {several}, {n} t" for n in args.threads for seconds, several in sizes]
-    print(f"| | M | MB | {' | '.join(heads)} | MB of memory |")
-    print("|---" * (len(heads) + 4) + "|")
+            runs = {name: functools.partial(model.run, audio_of(size)) for name, model in models.items()}
+            columns.append(interleaved(runs, rounds))
+    heads = [f"{seconds} s x {several}, {number} t" for number in threads for seconds, several in sizes]
+    lines = [f"| | M | MB | {' | '.join(heads)} | MB of memory |", "|---" * (len(heads) + 4) + "|"]
     for name in names:
         taken = [f"{1000 * column[name]:.0f}" for column in columns]
-        memory = f"{sum(peak_memory(prepared, name)) / 1e6:.0f}"
-        model = models[name]
-        told = [name, f"{model.parameters / 1e6:.1f}", f"{model.size / 1e6:.0f}", *taken, memory]
-        print(f"| {' | '.join(told)} |", flush=True)
-    print(f"\nms; t: threads; memory: 10 s x 1, one thread. {os.cpu_count()} cores")
+        memory = f"{sum(peak_memory(prepared, name, folder)) / 1e6:.0f}"
+        told = [name, f"{models[name].parameters / 1e6:.1f}", f"{models[name].size / 1e6:.0f}", *taken, memory]
+        lines.append(f"| {' | '.join(told)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@
     python -m distill_user_dir.export checkpoint_best.pt STUDENT --format web         # a page that listens
 
 STUDENT/README.md says how to run it. Before the folder is there, it is run and compared with the checkpoint, on noise
-or on the recordings of --check. --int8 makes it less than half the size, and changes a word now and then: give it
---check.
+or on the recordings of --check. --int8 makes it a third of the size, and changes a word now and then: give it --check.
 """
 
 import argparse
@@ -99,7 +98,7 @@ def readme(path: str, folder: str, model: Any, difference: Difference, int8: boo
     kind, units = "A speech recogniser (HuBERT student with CTC)", f", {len(model.symbols)} units"
     if not model.symbols:
         kind, units = "Features of speech (HuBERT student without CTC)", ""
-    precision = "products of weights in 8-bit integers, the rest float32" if int8 else "float32"
+    precision = "weights of products in 8-bit integers, of convolutions in float16" if int8 else "float32"
     return [
         f"# {os.path.basename(os.path.dirname(os.path.abspath(path)))}",
         "",

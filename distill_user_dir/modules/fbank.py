@@ -133,6 +133,9 @@ class KaldiFbank(Float32Tables):
             if self.preemphasis > 0:
                 before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
                 frames = frames - self.preemphasis * before
-            spectrum = torch.fft.rfft(frames * self.window, self.padded)
-            power = torch.view_as_real(spectrum).square().sum(-1)
-            return (power @ self.mel).clamp(min=FLOOR).log()
+            return (self.power(frames) @ self.mel).clamp(min=FLOOR).log()
+
+    def power(self, frames: Tensor) -> Tensor:
+        """(B, T, size) -> (B, T, padded // 2 + 1), the power spectrum behind the window."""
+        spectrum = torch.fft.rfft(frames * self.window, self.padded)
+        return torch.view_as_real(spectrum).square().sum(-1)

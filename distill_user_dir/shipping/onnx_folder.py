@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from typing import Any, Dict, List
 
+import numpy as np
+
 from distill_user_dir.files import write_bytes, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.modules.conv_layers import receptive_field
@@ -15,7 +17,8 @@ from distill_user_dir.shipping.graph import SHORTEST, Graph, hushed, to_onnx
 from distill_user_dir.student import Student, load_student
 
 REQUIREMENTS = ["numpy", "soundfile", "onnxruntime", "soxr"]
-OWN_TABLES = ".fbank."  # in names of weights that are no weights: mel filters, which int8 would ruin
+KERNEL = ".kernel"  # ends the name of the positional convolution's
+TABLES = (".fbank.", ".pos_conv.")  # in names of what int8 would ruin: mel filters, Fourier transforms
 
 
 def metadata(path: str, student: Student) -> Dict[str, str]:
@@ -39,16 +42,28 @@ def metadata(path: str, student: Student) -> Dict[str, str]:
 
 def quantised(model: Any) -> Any:
     """onnx.ModelProto -> one whose products with weights are of 8-bit integers: weights by output channel, activations
-    by tensor as they come. Convolutions stay."""
+    by tensor as they come. Convolutions compute as before, from float16."""
     quantization = need("onnxruntime.quantization", "export")
-    weights = {one.name for one in model.graph.initializer if OWN_TABLES not in one.name}
+    weights = {one.name for one in model.graph.initializer if not any(part in one.name for part in TABLES)}
     nodes = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights]
     with tempfile.TemporaryDirectory() as folder, hushed():
         path = os.path.join(folder, "int8.onnx")
         quantization.quantize_dynamic(
             model, path, nodes_to_quantize=nodes, per_channel=True, extra_options={"MatMulConstBOnly": True}
         )
-        return need("onnx", "export").load(path)
+        return with_half_convolutions(need("onnx", "export").load(path))
+
+
+def with_half_convolutions(model: Any) -> Any:
+    """In place: kernels of convolutions in float16, which onnxruntime makes float32 of when it loads them."""
+    onnx, graph = need("onnx", "export"), model.graph
+    kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
+    for one in graph.initializer:
+        if one.name in kernels or one.name.endswith(KERNEL):
+            name, half = one.name, onnx.numpy_helper.to_array(one).astype(np.float16)
+            one.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
+            graph.node.insert(0, onnx.helper.make_node("Cast", [one.name], [name], to=onnx.TensorProto.FLOAT))
+    return model
 
 
 def model_of(graph: Graph, known: Dict[str, str], int8: bool) -> bytes:

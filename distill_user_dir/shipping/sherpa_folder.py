@@ -49,14 +49,14 @@ class FeatureGraph(Graph):
         student.encoder.conv_layers = [(student.encoder.embed_dim, 1, front.conv.stride[0])]
 
     def example(self) -> Tuple[Tensor, ...]:
-        return torch.randn(2, 100, self.bins), torch.tensor([100, 80])
+        return torch.randn(2, 600, self.bins), torch.tensor([600, 480])
 
 
 class WaveformGraph(Graph):
-    """(1, N) audio of zero mean and variance 1 -> (1, T, V) log-probabilities."""
+    """(B, N) audio of zero mean and variance 1, unpadded; sherpa's B is 1 -> (B, T, V) log-probabilities."""
 
     inputs = ["audio"]
-    free = ({1: "size"},)
+    free = ({0: "batch", 1: "size"},)
 
     def __init__(self, student: Student):
         super().__init__(student)
@@ -65,7 +65,7 @@ class WaveformGraph(Graph):
         self.outputs = ["log_probs"]
 
     def example(self) -> Tuple[Tensor, ...]:
-        return (torch.randn(1, 16000),)
+        return (torch.randn(2, 96000),)
 
     def forward(self, audio: Tensor) -> Tensor:
         return self.student.proj(self.student.encoder.encode(audio * self.scale).x).float().log_softmax(-1)

@@ -1,6 +1,7 @@
 """Pre-trains the small HuBERT that the demo distils, as HuBERT was: two iterations, on synthesised speech.
 
     python recipes/demo/teacher.py                # into out/teacher; about three hours on two cores
+    python recipes/demo/teacher.py --judge recipes/demo/hubert_demo.pt    # the word error rates of one that is there
     python recipes/demo/teacher.py --out /tmp/teacher --train 60 --updates 10     # a short one, to see it run
 
 Sentences in eSpeak NG's voices and a natural one, bent, in rooms and noise. The first iteration predicts clusters of
@@ -12,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 from run import ROOT, decode, manifest_steps, schedule, train
 from steps import Runner, Step
@@ -68,16 +69,16 @@ def publish_step(out: str) -> Step:
     return Step("publish", [command], None, ("iteration2",))
 
 
-def judge_steps(out: str, share: str, utterances: int, updates: int) -> List[Step]:
-    """CTC on a share of the labels, and decoding of all tests."""
+def judge_steps(out: str, share: str, utterances: int, updates: int, teacher: str, needs: Sequence[str]) -> List[Step]:
+    """CTC of a teacher on a share of the labels, and decoding of all tests."""
     split, folder, steps = "train", f"{out}/ctc-{share}", []
     if SHARES[share] > 1:
         split = share
         command = f"python manifests/subset.py {out}/data train {split} --utterances {utterances // SHARES[share]}"
         steps = [Step(f"labelled-{share}", [command], None, ("manifest-train",))]
-    options = f"task.data={out}/data dataset.train_subset={split} model.w2v_path={out}/hubert_demo.pt {CTC}"
+    options = f"task.data={out}/data dataset.train_subset={split} model.w2v_path={teacher} {CTC}"
     command = train("finetune", "laptop", folder, f"{options} {schedule(updates)}")
-    steps.append(Step(f"ctc-{share}", [command], folder, ("publish", *(step.name for step in steps))))
+    steps.append(Step(f"ctc-{share}", [command], folder, (*needs, *(step.name for step in steps))))
     for test in TESTS:
         results = f"{out}/decode/{share}-{test}"
         needs = (f"ctc-{share}", f"manifest-{test}")
@@ -107,17 +108,24 @@ def main() -> None:
     parser.add_argument(
         "--updates", type=int, nargs=3, default=UPDATES, metavar="N", help="of both iterations and CTC (1500 2000 1500)"
     )
+    parser.add_argument("--judge", metavar="FILE", help="fine-tune and decode this HuBERT, and pre-train none")
     args = parser.parse_args()
+    if args.judge and not os.path.isfile(args.judge):
+        parser.error(f"--judge {args.judge}: no such file")
     out = os.path.abspath(args.out)
     splits = ("train", "valid", "test", *(f"test_{condition}" for condition in CONDITIONS))
     steps = [speech_step(out, args.train), *manifest_steps(out, splits)]
-    for iteration in CLUSTERS:
-        steps += iteration_steps(out, iteration, args.updates[iteration - 1])
-    steps.append(publish_step(out))
+    teacher, needs = f"{out}/hubert_demo.pt", ("publish",)
+    if args.judge:
+        teacher, needs = os.path.abspath(args.judge), ("manifest-train", "manifest-valid")
+    else:
+        for iteration in CLUSTERS:
+            steps += iteration_steps(out, iteration, args.updates[iteration - 1])
+        steps.append(publish_step(out))
     for share in SHARES:
-        steps += judge_steps(out, share, args.train, args.updates[2])
+        steps += judge_steps(out, share, args.train, args.updates[2], teacher, needs)
     Runner(steps, out, ROOT, jobs=2).run()
-    print(f"\n{table(out, args.train)}\n\n{out}/hubert_demo.pt is the teacher")
+    print(f"\n{table(out, args.train)}\n\n{teacher} is the teacher")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_int8_is_smaller_and_alike(fine_tuned, exported, tmp_path, corpus):
     assert difference.recordings == len(read_manifest(manifest).names) and not difference.lengths
     assert 1e-4 < difference.largest and difference.frames < 0.2
     sizes = [len(open(f"{folder}/model.onnx", "rb").read()) for folder in (tmp_path / "int8", exported)]
-    assert sizes[0] < 0.9 * sizes[1]  # of a tiny student most is the graph
+    assert sizes[0] < 0.95 * sizes[1]  # of a tiny student most is the graph
 
 
 def test_what_cannot_be_exported_leaves_nothing(fine_tuned, exported, distilled, tmp_path, monkeypatch, capsys):
