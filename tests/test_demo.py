@@ -67,7 +67,7 @@ def test_demo_gives_three_rows_of_all_utterances(demo):
         assert row["name"] in printed[0]
     assert rows[1]["parameters"] == rows[3]["parameters"] < rows[0]["parameters"] / 4
     first, *_, last = printed[0].strip().splitlines()
-    assert re.fullmatch("About 2 minutes on two cores;.*", first) and last.startswith("Next: ")
+    assert re.fullmatch("About 1 minute on two cores;.*", first) and last.startswith("Next: ")
     assert (out / "wer_vs_size.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -23,11 +23,11 @@ def read_rows(out: str, names: Sequence[str]) -> List[Dict[str, Any]]:
 
 def table(rows: List[Dict[str, Any]]) -> str:
     """One line a model; speed is audio seconds decoded a second, on this machine."""
-    lines = [f"{'model':<12} {'parameters':>10} {'WER %':>7} {'95% interval':>16} {'CER %':>7} {'x real time':>12}"]
+    lines = [f"{'model':<15} {'parameters':>10} {'WER %':>7} {'95% interval':>16} {'CER %':>7} {'x real time':>12}"]
     for row in rows:
         low, high = row["wer_interval"]
         lines.append(
-            f"{row['name']:<12} {row['parameters'] / 1e6:>8.2f} M {row['wer']:>7.2f} {f'{low:.1f} to {high:.1f}':>16} "
+            f"{row['name']:<15} {row['parameters'] / 1e6:>8.2f} M {row['wer']:>7.2f} {f'{low:.1f} to {high:.1f}':>16} "
             f"{row['cer']:>7.2f} {1 / row['rtf']:>12.0f}"
         )
     return "\n".join(lines)
@@ -42,11 +42,16 @@ def plot(rows: List[Dict[str, Any]], path: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    for row in rows:
+    for number, row in enumerate(rows):
         low, high = row["wer_interval"]
         spread = [[max(0.0, row["wer"] - low)], [max(0.0, high - row["wer"])]]
         axes.errorbar(row["parameters"] / 1e6, row["wer"], yerr=spread, fmt="o", capsize=4)
-        axes.annotate(row["name"], (row["parameters"] / 1e6, row["wer"]), xytext=(8, 4), textcoords="offset points")
+        axes.annotate(
+            row["name"],
+            (row["parameters"] / 1e6, row["wer"]),
+            xytext=(8, (4, -14)[number % 2]),
+            textcoords="offset points",
+        )
     axes.set(xlabel="parameters (millions)", ylabel="word error rate (%)", title="Distillation on synthesised digits")
     axes.margins(x=0.2)
     axes.set_ylim(bottom=0)
