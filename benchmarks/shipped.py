@@ -1,6 +1,6 @@
 """Students in every runtime they are exported to, beside what else could be taken: time, size and memory, in one run.
 
-python benchmarks/shipped.py                                        # 2, 10 and 30 s, one and eight at a time
+python benchmarks/shipped.py --plot shipped.png                    # 2, 10 and 30 s, one and eight at a time
 python benchmarks/shipped.py --sizes 10x1 --threads 1 --rounds 9
 python benchmarks/shipped.py --only 'Fbank|HuBERT Base'
 
@@ -190,35 +190,67 @@ def prepared(name: str, folder: str) -> Callable[[], Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["2x1", "10x1", "30x1", "10x8"], help="seconds x how many")
+    parser.add_argument("--sizes", nargs="+", default=["10x1", "2x1", "30x1", "10x8"], help="seconds x how many")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--plot", metavar="FILE", help="bars of the first size and number of threads, to this picture")
     parser.add_argument("--only", default="", metavar="PATTERN", help="of names")
     args = parser.parse_args()
     logging.disable(logging.INFO)  # fairseq logs every config
     names = [name for name in (*PEERS, *STUDENTS) if re.search(args.only, name)]
     sizes = [tuple(int(part) for part in size.split("x")) for size in args.sizes]
     with tempfile.TemporaryDirectory() as folder:
-        print(table(names, sizes, args.threads, args.rounds, folder))
+        columns, models = measured(names, sizes, args.threads, args.rounds, folder)
+        heads = [f"{seconds} s x {several}, {number} t" for number in args.threads for seconds, several in sizes]
+        print(table(models, heads, columns, folder))
+    if args.plot:
+        plot(columns[0], sizes[0][0] * sizes[0][1], heads[0], args.plot)
     print(f"\nms; t: threads; memory: 10 s x 1, one thread. {os.cpu_count()} cores")
 
 
-def table(names: List[str], sizes: List[Tuple[int, int]], threads: List[int], rounds: int, folder: str) -> str:
+def measured(
+    names: List[str], sizes: List[Tuple[int, int]], threads: List[int], rounds: int, folder: str
+) -> Tuple[List[Dict[str, float]], Dict[str, Model]]:
+    """Seconds by name, for each number of threads and size; the models."""
     columns: List[Dict[str, float]] = []
+    models: Dict[str, Model] = {}
     for number in threads:
         torch.set_num_threads(number)
         models = {name: model_of_name(name, number, folder) for name in names}
         for size in sizes:
             runs = {name: functools.partial(model.run, audio_of(size)) for name, model in models.items()}
             columns.append(interleaved(runs, rounds))
-    heads = [f"{seconds} s x {several}, {number} t" for number in threads for seconds, several in sizes]
+    return columns, models
+
+
+def table(models: Dict[str, Model], heads: List[str], columns: List[Dict[str, float]], folder: str) -> str:
     lines = [f"| | M | MB | {' | '.join(heads)} | MB of memory |", "|---" * (len(heads) + 4) + "|"]
-    for name in names:
+    for name, model in models.items():
         taken = [f"{1000 * column[name]:.0f}" for column in columns]
         memory = f"{sum(peak_memory(prepared, name, folder)) / 1e6:.0f}"
-        told = [name, f"{models[name].parameters / 1e6:.1f}", f"{models[name].size / 1e6:.0f}", *taken, memory]
+        told = [name, f"{model.parameters / 1e6:.1f}", f"{model.size / 1e6:.0f}", *taken, memory]
         lines.append(f"| {' | '.join(told)} |")
     return "\n".join(lines)
+
+
+def plot(taken: Dict[str, float], seconds: int, title: str, path: str) -> None:
+    """Bars of how many times faster than real time; taken: seconds of computing by name."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 0.35 * len(taken) + 1.2))
+    names = list(taken)[::-1]
+    colours = [
+        "tab:grey" if name in PEERS else "tab:blue" if name.startswith("waveform") else "tab:orange" for name in names
+    ]
+    bars = axes.barh(names, [seconds / taken[name] for name in names], color=colours)
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.set(xlabel="times faster than real time", title=title)
+    axes.margins(x=0.1)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -134,10 +134,11 @@ def with_plain_norms(model: Any) -> Any:
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Without the exporters' talk."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
