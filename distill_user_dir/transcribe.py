@@ -27,7 +27,7 @@ def open_model(path: str, device: str = "cpu") -> Any:
     return model
 
 
-def words(model: Any, name: str, longest: float = 30.0) -> Iterator[runner.Word]:
+def words(model: Any, name: str, longest: float = runner.LONGEST) -> Iterator[runner.Word]:
     """The words of a recording of any length, each as soon as it is known; ValueError where it is no audio."""
     with runner.Recording(name, model.sample_rate) as recording:
         for piece in runner.long_words(model, recording, longest):

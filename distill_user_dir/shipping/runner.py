@@ -31,6 +31,7 @@ BLANK = 0
 WORD_END, WORD_START = "|", "\u2581"  # of letters, of sentencepieces
 PAUSE = 0.3  # seconds without a letter are a place to cut
 OVERLAP = 4.0  # seconds that two pieces share where there is no pause
+LONGEST = 15.0  # seconds of a piece: students are distilled on no longer ones, and attention's time grows by the square
 BATCH_SECONDS = 60.0  # of audio at a time, the longest of a batch times their number
 LIKELY = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au", ".sph", ".w64", ".caf", ".mp2")
 CAPTION_SECONDS, CAPTION_CHARACTERS, CAPTION_GAP = 6.0, 84, 0.8
@@ -367,7 +368,7 @@ def long_words(model: Any, recording: Recording, longest: float) -> Iterator[Lis
         yield words
 
 
-def transcripts(model: Any, names: Sequence[str], longest: float = 30.0) -> Iterator[Tuple[str, Any]]:
+def transcripts(model: Any, names: Sequence[str], longest: float = LONGEST) -> Iterator[Tuple[str, Any]]:
     """(name, its Transcript, or a ValueError that says what is wrong with it), in the order of the names; short ones
     are computed in batches of about the same length."""
     for first in range(0, len(names), 256):
@@ -528,7 +529,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", choices=list(FORMATS), default="text", help="(text); json has a line a file")
     parser.add_argument("--dest", metavar="FOLDER", help="write a file for each recording there")
     parser.add_argument(
-        "--longest", type=float, default=30.0, metavar="SECONDS", help="of audio at a time (30): more needs more memory"
+        "--longest",
+        type=float,
+        default=LONGEST,
+        metavar="SECONDS",
+        help="of audio at a time (15): more needs more memory",
     )
     parser.add_argument("--lm", metavar="FILE", help="KenLM language model: ARPA, or binary with --lexicon")
     parser.add_argument("--lexicon", metavar="FILE", help="lines of WORD UNIT UNIT ... (the words of --lm in letters)")

@@ -2,7 +2,7 @@
 import { draw } from "./draw.js";
 import { wav } from "./wav.js";
 
-const PIECE = { file: 30, live: 10 }, SHOWN = 8; // seconds at a time, and in the picture
+const PIECE = { file: 15, live: 10 }, SHOWN = 8; // seconds at a time, and in the picture
 const byId = (id) => document.getElementById(id);
 const tell = (text) => { byId("status").textContent = text; };
 const worker = new Worker("worker.js", { type: "module" });
