@@ -8,7 +8,8 @@
     python -m distill_user_dir.export checkpoint_best.pt STUDENT --format web         # a page that listens
 
 STUDENT/README.md says how to run it. Before the folder is there, it is run and compared with the checkpoint, on noise
-or on the recordings of --check. --int8 makes it a third of the size, and changes a word now and then: give it --check.
+or on the recordings of --check. --int8 makes a full-size student a third of the size, and changes a word now and then:
+give it --check.
 """
 
 import argparse

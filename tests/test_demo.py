@@ -56,7 +56,7 @@ def demo(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_demo_gives_three_rows_of_all_utterances(demo):
+def test_demo_gives_four_rows_of_all_utterances(demo):
     out, printed = demo
     rows = json.loads((out / "results.json").read_text())
     assert [row["name"] for row in rows] == ["teacher", "distilled", "distilled-fbank", "undistilled"]

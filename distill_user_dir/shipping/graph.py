@@ -52,10 +52,9 @@ class ExportedConvolution(BlockConvolution):
         super().__init__(conv)
         del self.weight
         self.kernel = conv.weight
-        self.register_buffer("table", dft(self.block).to(conv.weight), persistent=False)
 
     def spectrum(self) -> Tensor:
-        return spectrum(self.kernel, self.groups, self.table)
+        return spectrum(self.kernel, self.groups, self.forth.t())
 
     def cut(self, x: Tensor, size: int) -> Tensor:
         return x.index_select(1, torch.arange(size))  # a slice of a size that torch cannot prove to be there
@@ -82,7 +81,7 @@ def made_for_export(student: Student) -> Student:
             encoder.pos_conv[number] = ExportedConvolution(nn.utils.remove_weight_norm(module))
     for layer in encoder.layers:
         layer.self_attn.exported = ExportedAttention(layer.self_attn.num_heads)
-    if not student.encoder.has_cnn:
+    if isinstance(getattr(front, "fbank", None), KaldiFbank):
         front.fbank = ExportedFbank(**front.fbank.options)
     return student
 

@@ -194,6 +194,7 @@ def main() -> None:
         parser.error(f"--teacher {args.teacher}: no such file")
     total = max(1, round(minutes(args.train, pretrain if own else 0, distil, ctc)))
     told = f"About {total} minute{'s' if total > 1 else ''} on two cores"
+    told += "" if own or args.teacher == TEACHER else ", longer where your HuBERT is larger than the repository's"
     print(f"{told}; a demo that was stopped goes on where it was.", flush=True)
     steps, teacher, needs = data_steps(out, args.train), os.path.abspath(args.teacher), ()
     if own:

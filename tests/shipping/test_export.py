@@ -72,6 +72,27 @@ def test_int8_is_smaller_and_alike(fine_tuned, exported, tmp_path, corpus):
     assert sizes[0] < 0.95 * sizes[1]  # of a tiny student most is the graph
 
 
+def test_int8_is_of_weights_alone(fine_tuned):
+    """Tables are no weights: of Fbank, and of the positional convolution's Fourier transforms."""
+    import onnx
+
+    student = load_student(fine_tuned, folded=False)
+    plain = onnx_folder.to_onnx(onnx_folder.Graph(student))
+    kinds = {"LayerNormalization", "Add", "Sum", "MultiHeadAttention"}
+    normalised = {n.input[0] for n in plain.graph.node if n.op_type == "LayerNormalization"}
+    makers = {node.op_type for node in plain.graph.node if node.output[0] in normalised} & kinds
+    assert "Sum" in makers and "Add" not in makers
+    assert sum(node.op_type == "MultiHeadAttention" for node in plain.graph.node) == len(student.encoder.encoder.layers)
+    model = onnx_folder.quantised(plain)
+    types = {one.name: onnx.TensorProto.DataType.Name(one.data_type) for one in model.graph.initializer}
+    small = {name for name, kind in types.items() if kind in ("INT8", "UINT8") and name.endswith("_quantized")}
+    assert len(small) > 5 * len(student.encoder.encoder.layers)
+    assert not [name for name in small if ".fbank." in name or ".pos_conv." in name]
+    half = [name for name, kind in types.items() if kind == "FLOAT16"]
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert len(half) >= len(convolutions) > 0
+
+
 def test_what_cannot_be_exported_leaves_nothing(fine_tuned, exported, distilled, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "folder"
     assert export.main([distilled, str(folder), "--format", "sherpa"]) == 1
