@@ -47,3 +47,13 @@ def test_a_small_teacher_from_speech_to_its_table(tmp_path):
     model, _ = loaded_by_fairseq(tmp_path / "hubert_demo.pt")
     assert model.label_embs_concat.shape[0] == teacher.CLUSTERS[2] + 4
     assert str(tmp_path).encode() not in (tmp_path / "hubert_demo.pt").read_bytes()
+    judged = ["--judge", str(tmp_path / "hubert_demo.pt"), "--out", str(tmp_path / "judged"), *command[4:]]
+    done = subprocess.run([*command[:2], *judged], env=environment(), stdout=subprocess.PIPE, text=True, check=True)
+    assert "iteration1" not in done.stdout and [row for row in done.stdout.splitlines() if row in rows] == rows
+
+
+def test_a_teacher_to_judge_has_to_be_there(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["teacher.py", "--judge", "nothing.pt"])
+    with pytest.raises(SystemExit):
+        teacher.main()
+    assert "nothing.pt: no such file" in capsys.readouterr().err

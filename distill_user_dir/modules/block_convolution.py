@@ -44,8 +44,7 @@ class BlockConvolution(nn.Module):
         super().__init__()
         self.taps, self.groups, self.padding = conv.kernel_size[0], conv.groups, conv.padding[0]
         self.block = 2 * self.taps
-        weight = spectrum(conv.weight.detach().double(), self.groups, dft(self.block).to(conv.weight.device))
-        self.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+        self.keep(conv.weight.detach())
         self.bias = nn.Parameter(conv.bias.detach(), requires_grad=False)
         tables = {"forth": dft(self.block).t(), "back": inverse_dft(self.block)[:, self.taps - 1 : -1].t()}
         for name, table in tables.items():
@@ -67,6 +66,11 @@ class BlockConvolution(nn.Module):
         x = torch.cat([real, imaginary]).permute(2, 0, 1, 3).flatten(2)  # (B * blocks, 2 * frequencies, C)
         x = self.back.expand(x.size(0), -1, -1).bmm(x)  # (B * blocks, taps, C)
         return (self.cut(x.unflatten(0, (batch, -1)).flatten(1, 2), size) + self.bias).transpose(1, 2)
+
+    def keep(self, kernel: Tensor) -> None:
+        """(out, in, taps), for `spectrum`."""
+        weight = spectrum(kernel.double(), self.groups, dft(self.block).to(kernel.device))
+        self.weight = nn.Parameter(weight.to(kernel.dtype), requires_grad=False)
 
     def cut(self, x: Tensor, size: int) -> Tensor:
         """(B, T, C) -> (B, size, C)."""

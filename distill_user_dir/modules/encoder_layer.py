@@ -2,6 +2,7 @@
 
 from typing import Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 def attention(module: nn.Module, x: Tensor, attended: Optional[Tensor]) -> Tensor:
     """fairseq's `MultiheadAttention` of x with itself: (B, T, D), (B, 1, 1, T) bool or None for all -> (B, T, D)."""
     parts = qkv(module, x)
-    if hasattr(module, "exported"):  # an ONNX graph's own
+    if hasattr(module, "exported") and torch.compiler.is_exporting():  # an ONNX graph's own
         return module.out_proj(module.exported(*parts, attended))
     queries, keys, values = (heads.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for heads in parts)
     dropout = module.dropout_module.p if module.training else 0.0

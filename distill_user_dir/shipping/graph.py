@@ -3,15 +3,15 @@
 import contextlib
 import io
 import logging
+import math
 import warnings
 from typing import Any, Iterator, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill_user_dir.machine import need
-from distill_user_dir.modules.block_convolution import BlockConvolution, dft, spectrum
+from distill_user_dir.modules.block_convolution import BlockConvolution, spectrum
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.shipping.checkpoint_model import outputs_of
 from distill_user_dir.student import Student
@@ -31,9 +31,6 @@ class ExportedAttention(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, attended: Optional[Tensor]) -> Tensor:
         """(B, T, D) each, (B, 1, 1, T) bool, where there is something to attend to, or None -> (B, T, D)."""
-        if not torch.compiler.is_exporting():
-            apart = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (queries, keys, values))
-            return F.scaled_dot_product_attention(*apart, attended).transpose(1, 2).flatten(2)
         lengths = () if attended is None else (None, attended.sum(-1, dtype=torch.int32).flatten())
         return torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
@@ -48,10 +45,8 @@ class ExportedAttention(nn.Module):
 class ExportedConvolution(BlockConvolution):
     """With the kernel itself in the file, which is half the size of its spectrum."""
 
-    def __init__(self, conv: nn.Conv1d):
-        super().__init__(conv)
-        del self.weight
-        self.kernel = conv.weight
+    def keep(self, kernel: Tensor) -> None:
+        self.kernel = nn.Parameter(kernel, requires_grad=False)
 
     def spectrum(self) -> Tensor:
         return spectrum(self.kernel, self.groups, self.forth.t())
@@ -61,15 +56,20 @@ class ExportedConvolution(BlockConvolution):
 
 
 class ExportedFbank(KaldiFbank):
-    """With a matrix product in place of the FFT, which onnxruntime is slow at."""
+    """With a matrix product in place of the FFT, which onnxruntime is slow at. The file holds one turn of a cosine, and
+    where in it each element is; onnxruntime makes the matrix when it loads the file."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        table = self.window.double().unsqueeze(1) * dft(self.padded)[: self.size] * self.padded
-        self.register_buffer("table", table.float(), persistent=False)
+        turn = torch.arange(self.padded, dtype=torch.float64) * (2 * math.pi / self.padded)
+        at = torch.arange(self.size).outer(torch.arange(self.padded // 2 + 1)) % self.padded
+        self.register_buffer("cosine", turn.cos().float(), persistent=False)
+        self.register_buffer("at", at.to(torch.int16 if self.padded <= 1 << 15 else torch.int32), persistent=False)
 
     def power(self, frames: Tensor) -> Tensor:
-        return (frames @ self.table).unflatten(-1, (2, -1)).square().sum(-2)
+        at = self.at.long()
+        table = torch.cat([self.cosine[at], self.cosine[(at + self.padded // 4) % self.padded]], 1)
+        return (frames @ (self.window.unsqueeze(1) * table)).unflatten(-1, (2, -1)).square().sum(-2)
 
 
 def made_for_export(student: Student) -> Student:

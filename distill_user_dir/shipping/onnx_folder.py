@@ -18,7 +18,7 @@ from distill_user_dir.student import Student, load_student
 
 REQUIREMENTS = ["numpy", "soundfile", "onnxruntime", "soxr"]
 KERNEL = ".kernel"  # ends the name of the positional convolution's
-TABLES = (".fbank.", ".pos_conv.")  # in names of what int8 would ruin: mel filters, Fourier transforms
+OWN_TABLES = ".fbank."  # in names of weights that are no weights: mel filters, which int8 would ruin
 
 
 def metadata(path: str, student: Student) -> Dict[str, str]:
@@ -44,7 +44,7 @@ def quantised(model: Any) -> Any:
     """onnx.ModelProto -> one whose products with weights are of 8-bit integers: weights by output channel, activations
     by tensor as they come. Convolutions compute as before, from float16."""
     quantization = need("onnxruntime.quantization", "export")
-    weights = {one.name for one in model.graph.initializer if not any(part in one.name for part in TABLES)}
+    weights = {one.name for one in model.graph.initializer if OWN_TABLES not in one.name}
     nodes = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights]
     with tempfile.TemporaryDirectory() as folder, hushed():
         path = os.path.join(folder, "int8.onnx")

@@ -25,7 +25,7 @@ CLUSTERS = {1: 100, 2: 200}
 UPDATES = (1500, 2000, 2400)
 LAYER = 4  # of the first iteration's six, whose clusters the second predicts
 SHARES = {"all": 1, "tenth": 10}  # of the utterances that have labels, one in so many
-CTC = (  # twelve seconds a batch, which learns more in the same time than three times as much in a third of the updates
+CTC = (  # small batches, as in run.py; 160,000 samples are too few for the longest sentence
     "model.feature_grad_mult=0.0 dataset.max_tokens=200000 checkpoint.save_interval_updates=1000 "
     "dataset.validate_interval_updates=1000"
 )
