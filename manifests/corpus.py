@@ -113,7 +113,9 @@ def prepare(
         raise ValueError(f"{name}: none of {total} utterances can be used")
     folders = {os.path.dirname(item.path) for item in found.items}
     items.write(found.items, found.sizes, os.path.commonpath(folders), dest, name)
-    write_lines(os.path.join(dest, "dict.ltr.txt"), symbols)
+    own = os.path.join(dest, "dict.ltr.txt")
+    if not os.path.exists(own):  # calls for other splits may run beside this one, and all hold to the first one's
+        write_lines(own, symbols)
     return items.describe(name, found.items, found.sizes)
 
 

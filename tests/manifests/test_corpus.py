@@ -69,9 +69,10 @@ def test_a_folder_a_csv_and_json_lines_give_the_same(audio, tmp_path, capsys):
 def test_splits_share_the_first_ones_dictionary(audio, tmp_path, capsys):
     table, data = as_csv(audio, tmp_path / "all.csv"), tmp_path / "data"
     assert run(table, "--dest", data, *CLEAN) == 0
-    symbols = read(data / "dict.ltr.txt")
+    symbols, inode = read(data / "dict.ltr.txt"), (data / "dict.ltr.txt").stat().st_ino
     assert run(write_csv(tmp_path / "dev.csv", ["audio/four.wav,A CAT"]), "--dest", data, "--name", "dev") == 0
     assert read(data / "dict.ltr.txt") == symbols
+    assert (data / "dict.ltr.txt").stat().st_ino == inode  # not written again: two calls may run side by side
     foreign = write_csv(tmp_path / "x.csv", ["audio/four.wav,A ZÖO", "audio/a/one.wav,A CAT"])
     assert run(foreign, "--dest", data, "--name", "x") == 1
     assert (
