@@ -30,7 +30,7 @@ from distill_user_dir.measure import interleaved, peak_memory
 from distill_user_dir.models.student_config import student_config
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.fold import fold
-from distill_user_dir.shipping import sherpa_folder
+from distill_user_dir.shipping import int8, sherpa_folder
 from distill_user_dir.shipping.graph import Graph
 from distill_user_dir.shipping.onnx_folder import model_of
 from distill_user_dir.student import Student
@@ -78,12 +78,12 @@ def export(ours: Student, path: str, runtime: str) -> None:
     """A folder with what a runtime needs."""
     os.makedirs(path)
     write_lines(f"{path}/parameters", [str(count(ours))])
-    int8 = runtime.endswith("int8")
+    precision = int8.quantised if runtime.endswith("int8") else None
     if runtime.startswith("onnx"):
-        content = model_of(Graph(ours), {}, int8)
+        content = model_of(Graph(ours), {}, precision)
     else:
         write_lines(f"{path}/tokens.txt", sherpa_folder.tokens("", SYMBOLS, "letter"))
-        content = sherpa_folder.model_for_sherpa(ours, int8)
+        content = sherpa_folder.model_for_sherpa(ours, precision)
     write_bytes(f"{path}/model.onnx", content)
 
 

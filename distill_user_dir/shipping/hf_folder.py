@@ -10,6 +10,7 @@ from torch import Tensor
 from distill_user_dir.files import read_text, write_bytes, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.modules import fbank, fbank_frontend, padding, spec_augment
+from distill_user_dir.shipping.int8 import Precision
 from distill_user_dir.shipping.runner import BLANK, WORD_END
 from distill_user_dir.student import Student, load_student
 
@@ -158,9 +159,9 @@ def write_code(folder: str) -> None:
         write_lines(os.path.join(folder, os.path.basename(path)), text.splitlines())
 
 
-def write_folder(path: str, folder: str, int8: bool) -> List[str]:
+def write_folder(path: str, folder: str, precision: Precision) -> List[str]:
     """A checkpoint, exported into an empty folder -> how to use it. ValueError where transformers cannot hold it."""
-    if int8:
+    if precision is not None:
         raise ValueError("--int8: for --format onnx, sherpa and web; transformers quantises models as it loads them")
     student = load_student(path, folded=False)
     weights = need("safetensors.torch", "export")

@@ -142,7 +142,7 @@ class Recording:
             except ImportError:
                 raise ValueError(f"{self.name}: {self.file.samplerate} Hz; pip install soxr, which resamples") from None
             resampler = soxr.ResampleStream(self.file.samplerate, self.rate, 1, dtype="float32")
-        left = self.file.frames
+        left, heard = self.file.frames, False
         while True:
             try:
                 block = self.file.read(10 * self.file.samplerate, dtype="float32", always_2d=True).mean(1)
@@ -154,6 +154,9 @@ class Recording:
                 raise ValueError(f"{self.name}: cut, {left} of {self.file.frames} samples are missing")
             if not np.isfinite(block).all():
                 raise ValueError(f"{self.name}: it has samples that are no finite numbers")
+            heard = heard or len(block) > 0 and block.max() > block.min()
+            if last and not heard and self.file.frames > 1:
+                raise ValueError(f"{self.name}: silent, all of its samples are the same; look at how it was recorded")
             yield block if resampler is None else resampler.resample_chunk(block, last=last)
             if last:
                 return

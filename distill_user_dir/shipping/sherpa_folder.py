@@ -16,6 +16,7 @@ from distill_user_dir.machine import need
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.modules.padding import normalise_audio
 from distill_user_dir.shipping.graph import Graph
+from distill_user_dir.shipping.int8 import Precision
 from distill_user_dir.shipping.onnx_folder import model_of
 from distill_user_dir.shipping.runner import BLANK, WORD_END, WORD_START
 from distill_user_dir.student import Student, load_student
@@ -71,7 +72,7 @@ class WaveformGraph(Graph):
         return self.student.proj(self.student.encoder.encode(audio * self.scale).x).float().log_softmax(-1)
 
 
-def write_folder(path: str, folder: str, int8: bool) -> List[str]:
+def write_folder(path: str, folder: str, precision: Precision) -> List[str]:
     """A fine-tuned checkpoint, exported into an empty folder -> how to use it. ValueError if sherpa cannot run it."""
     student = load_student(path, folded=False)
     if not student.encoder.has_cnn:
@@ -79,11 +80,11 @@ def write_folder(path: str, folder: str, int8: bool) -> List[str]:
     elif student.sample_rate != 16000:
         raise ValueError(f"{path}: audio of {student.sample_rate} Hz; sherpa's models of this kind have 16000")
     write_lines(os.path.join(folder, "tokens.txt"), tokens(path, student.symbols, student.units))
-    write_bytes(os.path.join(folder, "model.onnx"), model_for_sherpa(student, int8))
+    write_bytes(os.path.join(folder, "model.onnx"), model_for_sherpa(student, precision))
     return usage(not student.encoder.has_cnn)
 
 
-def model_for_sherpa(student: Student, int8: bool) -> bytes:
+def model_for_sherpa(student: Student, precision: Precision) -> bytes:
     """Its model.onnx; the student is of no other use after."""
     known: Dict[str, str] = {}
     if not student.encoder.has_cnn:
@@ -94,7 +95,7 @@ def model_for_sherpa(student: Student, int8: bool) -> bytes:
             "cmvn_inv_stddev": ",".join(["1"] * 80),
             "subsampling_factor": str(front.conv.stride[0]),
         }
-    return model_of(WaveformGraph(student) if student.encoder.has_cnn else FeatureGraph(student), known, int8)
+    return model_of(WaveformGraph(student) if student.encoder.has_cnn else FeatureGraph(student), known, precision)
 
 
 def usage(with_fbank: bool) -> List[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from distill_user_dir.files import write_bytes, write_lines
 from distill_user_dir.shipping import onnx_folder
 from distill_user_dir.shipping.graph import Graph
+from distill_user_dir.shipping.int8 import Precision
 from distill_user_dir.student import load_student
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "web")
@@ -56,12 +57,12 @@ def run(command: List[str], **options: Any) -> bytes:
         raise ValueError(f"{' '.join(command)}: {' '.join(said)}") from None
 
 
-def write_folder(path: str, folder: str, int8: bool) -> List[str]:
+def write_folder(path: str, folder: str, precision: Precision) -> List[str]:
     """A fine-tuned checkpoint, exported into an empty folder -> how to use it."""
     student = load_student(path, folded=False)
     known = onnx_folder.metadata(path, student)
     runtime = cached_runtime()
-    write_bytes(os.path.join(folder, "model.onnx"), onnx_folder.model_of(Graph(student), known, int8))
+    write_bytes(os.path.join(folder, "model.onnx"), onnx_folder.model_of(Graph(student), known, precision))
     write_lines(os.path.join(folder, "model.json"), [json.dumps(page_metadata(known), ensure_ascii=False)])
     for name in sorted(os.listdir(PAGE)):
         if name != NOT_SERVED:

@@ -12,7 +12,7 @@ import torch
 from distill_user_dir import export, transcribe
 from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.modules.padding import normalise_audio
-from distill_user_dir.shipping import onnx_folder, sherpa_folder
+from distill_user_dir.shipping import int8, onnx_folder, sherpa_folder
 from distill_user_dir.shipping.checkpoint_model import CheckpointModel
 from distill_user_dir.shipping.difference import said_by
 from distill_user_dir.shipping.graph import made_for_export
@@ -66,7 +66,7 @@ def test_the_folder_needs_nothing_of_ours(fine_tuned, exported, tmp_path, capsys
 
 def test_int8_is_smaller_and_alike(fine_tuned, exported, tmp_path, corpus):
     manifest = str(corpus / "valid.tsv")
-    difference = export.export(fine_tuned, str(tmp_path / "int8"), int8=True, check=manifest)
+    difference = export.export(fine_tuned, str(tmp_path / "int8"), small=True, check=manifest)
     assert difference.recordings == len(read_manifest(manifest).names) and not difference.lengths
     assert 1e-4 < difference.largest and difference.frames < 0.2
     sizes = [len(open(f"{folder}/model.onnx", "rb").read()) for folder in (tmp_path / "int8", exported)]
@@ -83,7 +83,7 @@ def test_int8_is_of_weights_alone(fine_tuned):
     makers = {node.op_type for node in plain.graph.node if node.output[0] in normalised}
     assert "Sum" in makers and "Add" not in makers
     assert sum(node.op_type == "MultiHeadAttention" for node in plain.graph.node) == len(student.encoder.encoder.layers)
-    model = onnx_folder.quantised(plain)
+    model = int8.quantised(plain)
     types = {one.name: onnx.TensorProto.DataType.Name(one.data_type) for one in model.graph.initializer}
     small = {name for name, kind in types.items() if kind in ("INT8", "UINT8") and name.endswith("_quantized")}
     assert len(small) > 5 * len(student.encoder.encoder.layers)
@@ -99,8 +99,28 @@ def test_a_front_end_without_fbank_is_made_for_export(fine_tuned):
     assert made_for_export(student) is student and hasattr(student.encoder.encoder.layers[0].self_attn, "exported")
 
 
-def test_what_cannot_be_exported_leaves_nothing(fine_tuned, exported, distilled, tmp_path, monkeypatch, capsys):
+def tone_after_silence():
+    seconds = np.arange(16000) / 16000
+    return (10 * np.sin(3000 * seconds) * (seconds > 0.5)).astype(np.float32)
+
+
+def test_calibrated_int8_hears_no_neighbour(fine_tuned, tmp_path, corpus, capsys):
+    """Its scales are those of the recordings that it was calibrated on, whatever else is in the batch."""
+    manifest, folder = str(corpus / "valid.tsv"), str(tmp_path / "int8")
+    difference = export.export(fine_tuned, folder, calibrate=manifest, check=manifest)
+    assert 1e-4 < difference.largest and difference.frames < 0.2 and not difference.lengths
+    model, quiet, loud = OnnxModel(folder), noise(16000).numpy() / 10, tone_after_silence()
+    (alone,), beside = model.outputs([quiet]), model.outputs([quiet, loud])
+    np.testing.assert_allclose(beside[0], alone, atol=1e-4)
+    export.export(fine_tuned, str(tmp_path / "dynamic"), small=True)
+    dynamic = OnnxModel(str(tmp_path / "dynamic"))
+    assert float(np.abs(dynamic.outputs([quiet, loud])[0] - dynamic.outputs([quiet])[0]).max()) > 1e-3
+
+
+def test_what_cannot_be_exported_leaves_nothing(fine_tuned, exported, distilled, corpus, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "folder"
+    assert export.main([fine_tuned, str(folder), "--format", "sherpa", "--calibrate", str(corpus / "valid.tsv")]) == 1
+    assert "not for --format sherpa" in capsys.readouterr().err
     assert export.main([distilled, str(folder), "--format", "sherpa"]) == 1
     assert "not fine-tuned" in capsys.readouterr().err
     assert export.main([fine_tuned, exported]) == 1 and "there already" in capsys.readouterr().err
@@ -118,7 +138,7 @@ def test_what_cannot_be_exported_leaves_nothing(fine_tuned, exported, distilled,
         return to_onnx(graph)
 
     monkeypatch.setattr(onnx_folder, "to_onnx", broken)
-    for option in ([], ["--int8"]):
+    for option in ([], ["--int8"], ["--calibrate", str(corpus / "valid.tsv")]):
         assert export.main([fine_tuned, str(folder), *option]) == 1 and "is another model" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

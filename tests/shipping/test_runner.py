@@ -126,8 +126,11 @@ def test_each_bad_file_is_named_and_the_others_are_done(tmp_path, capsys):
     write(tmp_path / "empty.wav", samples[:0])
     write(tmp_path / "short.wav", samples[:399])
     write(tmp_path / "nan.wav", np.full(16000, np.nan), subtype="FLOAT")
+    for name, seconds in (("silent.wav", 2), ("muted.wav", 20)):  # in one piece, and in several
+        write(tmp_path / name, np.full(seconds * 16000, 0.25))
     (tmp_path / "x.raw").write_bytes(bytes(4000))
-    names = ["x.raw", "cut.flac", "text.wav", "empty.wav", "short.wav", "nan.wav", "absent.wav"]
+    names = ["x.raw", "cut.flac", "text.wav", "empty.wav", "short.wav", "nan.wav", "silent.wav"]
+    names += ["muted.wav", "absent.wav"]
     arguments = [*(str(tmp_path / name) for name in names), good]
     status = runner.run(Reader(), parsed(arguments), io.StringIO())
     printed = capsys.readouterr()

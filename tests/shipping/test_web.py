@@ -72,7 +72,11 @@ def test_a_dropped_recording_is_what_transcribe_writes(fine_tuned, page_folder, 
     size = seconds * 16000
     samples = noise(size, 3).numpy() * 0.1 * (np.sin(np.arange(size) / 9000) > -0.5)
     soundfile.write(str(tmp_path / "a.wav"), samples, 16000, "PCM_16")
+    soundfile.write(str(tmp_path / "silent.wav"), np.zeros(16000), 16000)
     with browser_page(page_folder) as page:
+        page.set_input_files("#file", str(tmp_path / "silent.wav"))
+        page.wait_for_selector("#error:not(:empty)")
+        assert "silent.wav: nothing to recognise (silent" in page.inner_text("#error")
         page.set_input_files("#file", str(tmp_path / "a.wav"))
         page.wait_for_selector(ENDED, state="attached")
         said = page.inner_text("#final").split()

@@ -106,10 +106,11 @@ async function recognise(file) {
       decoded.getChannelData(c).forEach((value, i) => { samples[i] += value / decoded.numberOfChannels; });
     }
     if (samples.length < known.window) throw new Error("too short for a frame");
+    if (samples.every((value) => value === samples[0])) throw new Error("silent, all of its samples are the same");
     for (let at = 0; at < samples.length; at += 10 * known.sample_rate) add(samples.slice(at, at + 10 * known.sample_rate), false);
     worker.postMessage({ session, end: true });
   } catch (error) {
-    fail(`${file.name}: no audio that this browser reads (${error.message})`);
+    fail(`${file.name}: nothing to recognise (${error.message})`);
   }
 }
 
