@@ -1,8 +1,8 @@
 """A fairseq user directory that distils HuBERT into small students (Wang et al., arXiv 2210.15631).
 
-Importing it (or naming it as `common.user_dir`) registers the task `hubert_distillation`, the criterion `distillation`,
-the models `student_hubert` and `student_ctc`, the learning rate schedule `staged_polynomial_decay` and the optimizer
-`adamw`. The rooms, from the top down; each imports only from those below it:
+Importing it (or naming it as `common.user_dir`) registers the task `hubert_distillation`, the criterions `distillation`
+and `ctc_distillation`, the models `student_hubert` and `student_ctc`, the learning rate schedule
+`staged_polynomial_decay` and the optimizer `adamw`. The rooms, from the top down; each imports only from those below:
 
 - commands        train.py, infer.py, tune.py, results.py, profile.py, slim.py, export.py, transcribe.py: a usage text,
                   a parser, one call
@@ -27,7 +27,7 @@ from distill_user_dir.quiet import quiet_imports
 
 with quiet_imports():
     from distill_user_dir.checkpoints import loading
-    from distill_user_dir.criterions import distillation  # noqa: F401
+    from distill_user_dir.criterions import ctc_distillation, distillation  # noqa: F401
     from distill_user_dir.lr_schedulers import staged_polynomial_decay  # noqa: F401
     from distill_user_dir.models import student_ctc, student_hubert  # noqa: F401
     from distill_user_dir.optimizers import adamw  # noqa: F401

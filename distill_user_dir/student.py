@@ -8,6 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 from fairseq.data.data_utils import post_process
+from fairseq.data.dictionary import Dictionary
 from torch import Tensor, nn
 
 from distill_user_dir.checkpoints.building import build_hubert
@@ -77,17 +78,20 @@ class Student(nn.Module):
         return words
 
 
-def load_student(path: str, folded: bool = True) -> Student:
+def load_student(
+    path: str, folded: bool = True, valid_statistics: Optional[bool] = None, dictionary: Optional[Dictionary] = None
+) -> Student:
     """A student, fine-tuned or not, or an original HuBERT, from its checkpoint alone; CheckpointError if it is none.
 
     folded: ready for inference, and no more for training; else its parameters have the names of the checkpoint.
+    valid_statistics: of its group norm, by default as it was trained; dictionary: of its units, by default its own.
     """
     state = load(path, mapped=True)
     checkpoint = hubert_in(path, state)
-    encoder = build_hubert(checkpoint)
+    encoder = build_hubert(checkpoint, valid_statistics=valid_statistics)
     proj, symbols, units = None, [], "letter"
     if checkpoint.fine_tuned:
-        dictionary = (state.get("task_state") or {}).get("target_dictionary")
+        dictionary = dictionary or (state.get("task_state") or {}).get("target_dictionary")
         weight, bias = (state["model"].get(f"w2v_encoder.proj.{name}") for name in ("weight", "bias"))
         if dictionary is None or weight is None or bias is None or len(dictionary) != weight.size(0):
             raise CheckpointError(f"{path}: fine-tuned, but its output layer and its dictionary do not fit together")

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence
 
+import numpy as np
 import torch
 from fairseq.data.audio.hubert_dataset import HubertDataset
 from fairseq.data.data_utils import numpy_seed
@@ -11,6 +12,8 @@ from fairseq.data.data_utils import numpy_seed
 from distill_user_dir.data.audio import AudioError, read_samples
 
 logger = logging.getLogger(__name__)
+
+TRANSCRIPT, PSEUDO, NOTHING = range(3)  # where an utterance's words come from: a person, a recogniser, nowhere
 
 
 class DistillationDataset(HubertDataset):
@@ -23,17 +26,64 @@ class DistillationDataset(HubertDataset):
 
     max_bad_share: of the utterances that may turn out unreadable, cut or not finite; these are left out of their
     batches, with a warning, and marked in `bad`, (utterances,) bool. At 0 the first one is an AudioError.
+
+    words: TRANSCRIPT, PSEUDO or NOTHING, for all of them; without any there are no label files, and labels are empty.
+    A batch with `target` has it for each utterance as `sources`, [B].
     """
 
     supports_fetch_outside_dataloader = False  # fairseq would read a batch at each epoch, to fill others with
     can_reuse_epoch_itr_across_epochs = False  # fairseq's batches would be those of the epoch of the latest start
 
-    def __init__(self, manifest_path: str, seed: int, max_bad_share: float = 0.0, **kwargs: Any):
-        super().__init__(manifest_path, **kwargs)
+    def __init__(
+        self,
+        manifest_path: str,
+        seed: int,
+        label_paths: Sequence[str],
+        max_bad_share: float = 0.0,
+        words: int = TRANSCRIPT,
+        **kwargs: Any,
+    ):
+        if words == NOTHING:
+            super().__init__(manifest_path, label_paths=[], **{**kwargs, "label_processors": None})
+            self.num_labels, self.label_processors = len(label_paths), kwargs["label_processors"]
+            self.label_rates = [-1.0] * len(label_paths)
+            self.places: Any = [[None] * len(self.sizes) for _ in label_paths]
+        else:
+            super().__init__(manifest_path, label_paths=label_paths, **kwargs)
+            listed = zip(label_paths, self.label_offsets_list)
+            self.places = [[(path, *place) for place in places] for path, places in listed]
+        self.sources = np.full(len(self.sizes), words, dtype=np.int8)
+        self.transcribed_share: Optional[float] = None
         self.seed = seed
         self.shared_epoch = torch.ones(1, dtype=torch.long).share_memory_()  # data workers outlive an epoch
         self.max_bad_share = max_bad_share
         self.bad = torch.zeros(len(self.sizes), dtype=torch.bool).share_memory_()  # data workers write to it
+
+    def join(self, other: "DistillationDataset") -> None:
+        """Goes on with another one's utterances."""
+        self.audio_names = [one.path_of(index) for one in (self, other) for index in range(len(one))]
+        self.sizes = [*self.sizes, *other.sizes]
+        self.places = [ours + theirs for ours, theirs in zip(self.places, other.places)]
+        self.sources = np.concatenate([self.sources, other.sources])
+        self.bad = torch.cat([self.bad, other.bad]).share_memory_()
+
+    def ordered_indices(self) -> np.ndarray:
+        """As fairseq's, by length. With `transcribed_share`, that share of an epoch's audio has a transcript: the epoch
+        has all of one kind, and of the other as many as that asks for, which are drawn anew for each epoch."""
+        order = super().ordered_indices()
+        if self.transcribed_share is None:
+            return order
+        kinds = [np.flatnonzero((self.sources == TRANSCRIPT) == wanted) for wanted in (True, False)]
+        shares = self.transcribed_share, 1 - self.transcribed_share
+        sizes = np.array(self.sizes)
+        epoch = min(sizes[kind].sum() / share for kind, share in zip(kinds, shares))  # samples
+        chosen = np.zeros(len(self), dtype=bool)
+        with numpy_seed(self.seed, int(self.shared_epoch)):
+            for kind, share in zip(kinds, shares):
+                drawn = np.random.permutation(kind)
+                before = np.cumsum(sizes[drawn]) - sizes[drawn]
+                chosen[drawn[before < share * epoch]] = True
+        return order[chosen[order]]
 
     def path_of(self, index: int) -> str:
         return os.path.join(self.audio_root, self.audio_names[index])
@@ -67,8 +117,10 @@ class DistillationDataset(HubertDataset):
 
         fairseq seeks by bytes and reads as many characters: after the first that is not ASCII, others' labels too.
         """
-        start, end = self.label_offsets_list[label_idx][index]
-        with open(self.label_paths[label_idx], "rb") as stream:
+        if self.places[label_idx][index] is None:
+            return torch.zeros(0, dtype=torch.int)
+        path, start, end = self.places[label_idx][index]
+        with open(path, "rb") as stream:
             stream.seek(start)
             line = stream.read(end - start).decode("utf-8")
         return self.label_processors[label_idx](line)
@@ -98,4 +150,6 @@ class DistillationDataset(HubertDataset):
         batch["lengths"] = (~net_input["padding_mask"]).sum(1).tolist()
         if self.num_labels and not self.single_target:
             batch["label_counts"] = torch.stack(batch["target_lengths_list"]).amin(0).tolist()
+        if self.num_labels and self.single_target:
+            batch["sources"] = self.sources[batch["id"].numpy()].tolist()
         return {**batch, "filler": filler}

@@ -99,7 +99,9 @@ def check_audio(manifest: Manifest, sample_rate: int, max_bad_share: float = 0.0
 def check_labels(manifest: Manifest, label_path: str) -> None:
     """A label file has one line an utterance."""
     if not os.path.isfile(label_path):
-        raise ValueError(f"{label_path}: no such label file; correct task.label_dir or task.labels")
+        raise ValueError(
+            f"{label_path}: no such label file; correct task.label_dir or task.labels (or task.unlabelled)"
+        )
     count = 0
     with utf8_lines(label_path, newline="\n") as lines:
         for count, line in enumerate(lines, 1):

@@ -1,80 +1,30 @@
 """Task `hubert_distillation`: fairseq's `hubert_pretraining` with a teacher; with fine_tuning=true, its CTC sibling."""
 
 import logging
-from dataclasses import dataclass, field
+import os
 from functools import partial
 from typing import Any, List, Optional
 
 import torch
-from fairseq.data.dictionary import Dictionary
 from fairseq.logging import metrics
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import register_task
-from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask, LabelEncoder
-from omegaconf import II, open_dict
+from fairseq.tasks.hubert_pretraining import HubertPretrainingTask
+from omegaconf import open_dict
 
 from distill_user_dir import compat
 from distill_user_dir.criterions.distillation import UNJUDGED, DistillationCriterion
 from distill_user_dir.data.bad_data import BadFiles, LossWatch, without_fillers
-from distill_user_dir.data.dataset import DistillationDataset
-from distill_user_dir.data.frame_labels import check_frame_labels
-from distill_user_dir.data.manifest import (
-    check_audio,
-    check_kept,
-    check_labels,
-    check_sizes,
-    read_dictionary,
-    read_manifest,
-)
+from distill_user_dir.data.manifest import read_dictionary
 from distill_user_dir.models.student_ctc import StudentCtc
 from distill_user_dir.stages import in_frontend_stage
+from distill_user_dir.tasks.hubert_distillation_config import HubertDistillationConfig
+from distill_user_dir.tasks.splits import load_splits
 from distill_user_dir.teaching.building import build_student
+from distill_user_dir.teaching.ctc_teacher import dictionary_in, load_ctc_teacher
 from distill_user_dir.teaching.teacher import Teacher
 
 logger = logging.getLogger(__name__)
-
-SHORTEST = 400  # samples of one frame of HuBERT's CNN and of a 25 ms window alike
-
-
-@dataclass
-class HubertDistillationConfig(HubertPretrainingConfig):
-    labels: List[str] = field(
-        default_factory=list,
-        metadata={"help": "label files to load: none for regression, [km] for frame labels, [ltr] for fine-tuning"},
-    )
-    teacher_path: Optional[str] = field(
-        default=None, metadata={"help": "the teacher's checkpoint: a HuBERT as fairseq wrote it, or a student of ours"}
-    )
-    teacher_valid_statistics: bool = field(
-        default=True,
-        metadata={"help": "the teacher's group norm counts valid samples only; false is fairseq's plain behaviour"},
-    )
-    check_audio: bool = field(
-        default=True,
-        metadata={"help": "open every audio file of the manifests before training starts"},
-    )
-    max_bad_share: float = field(
-        default=0.0,
-        metadata={
-            "help": "share of the utterances whose files may be missing, cut or not finite; they are left out, named "
-            "and counted. 0: the first one ends the run"
-        },
-    )
-    persistent_workers: bool = field(
-        default=True,
-        metadata={
-            "help": "keep the data workers of the training split over epochs, which may be as short as an update"
-        },
-    )
-    reuse_dataloader: bool = field(default=True, metadata={"help": "has to be as persistent_workers"})
-    frontend_updates: int = field(
-        default=0,
-        metadata={"help": "what frontend=fbank gives to criterion.frontend_updates: a recipe's, of its length"},
-    )
-    seed: int = II("common.seed")
-    train_subset: str = II("dataset.train_subset")
-    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
-    save_dir: str = II("checkpoint.save_dir")
 
 
 @register_task("hubert_distillation", dataclass=HubertDistillationConfig)
@@ -104,6 +54,8 @@ class HubertDistillationTask(HubertPretrainingTask):
         if isinstance(model, StudentCtc) and not from_checkpoint:
             with open_dict(cfg):  # fairseq builds models from a copy of cfg, and saves the original
                 cfg.w2v_args = model.cfg.w2v_args
+            if self.cfg.teacher_path:
+                self.teacher = load_ctc_teacher(self, model)
         return model
 
     def train_step(
@@ -161,46 +113,20 @@ class HubertDistillationTask(HubertPretrainingTask):
         if any(log.get(UNJUDGED) for log in logging_outputs):
             metrics.log_scalar(self.cfg.best_checkpoint_metric, None, 0)
 
-    def load_dictionaries(self) -> List[Dictionary]:
-        """`{label_dir}/dict.{label}.txt` of every label set; ValueError where one is missing or malformed."""
-        for label in self.cfg.labels:
-            read_dictionary(f"{self.get_label_dir()}/dict.{label}.txt")
+    def load_dictionaries(self) -> Any:
+        """`{label_dir}/dict.{label}.txt` of every label set, or, where a fine-tuning has none, its teacher's units;
+        ValueError where one is missing or malformed."""
+        paths = [f"{self.get_label_dir()}/dict.{label}.txt" for label in self.cfg.labels]
+        if self.cfg.fine_tuning and self.cfg.teacher_path and not os.path.exists(paths[0]):
+            return dictionary_in(self.cfg.teacher_path, self.cfg.teacher_dict)
+        for path in paths:
+            read_dictionary(path)
         return super().load_dictionaries()
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:
-        """`{data}/{split}.tsv` and its label files, checked; ValueError names the file, the line and the way out."""
-        cfg = self.cfg
-        dicts = [self.target_dictionary] if cfg.fine_tuning else self.dictionaries
-        manifest = read_manifest(f"{cfg.data}/{split}.tsv")
-        labels = [f"{self.get_label_dir()}/{split}.{label}" for label in cfg.labels]
-        for path, dictionary in zip(labels, dicts):
-            check_labels(manifest, path)
-            if not cfg.fine_tuning:
-                check_frame_labels(manifest, path, dictionary, cfg.sample_rate, cfg.label_rate)
-        check_kept(manifest, cfg.min_sample_size or 0, cfg.max_keep_size)
-        check_sizes(manifest, SHORTEST, cfg.min_sample_size or 0)
-        if cfg.check_audio:
-            check_audio(manifest, cfg.sample_rate, cfg.max_bad_share)
-        crop = not cfg.fine_tuning and split in cfg.train_subset.split(",")
-        self.datasets[split] = DistillationDataset(
-            manifest.path,
-            seed=cfg.seed,
-            max_bad_share=cfg.max_bad_share,
-            sample_rate=cfg.sample_rate,
-            label_paths=labels,
-            label_rates=cfg.label_rate,
-            pad_list=[dictionary.pad() for dictionary in dicts],
-            eos_list=[dictionary.eos() for dictionary in dicts],
-            label_processors=[LabelEncoder(dictionary) for dictionary in dicts],
-            max_keep_sample_size=cfg.max_keep_size,
-            min_keep_sample_size=cfg.min_sample_size,
-            max_sample_size=cfg.max_sample_size if crop else None,
-            pad_audio=bool(cfg.pad_audio) or not crop,
-            normalize=False,
-            store_labels=False,
-            random_crop=bool(cfg.random_crop) and crop,
-            single_target=cfg.fine_tuning or cfg.single_target,
-        )
+        """The data set of a split, or of several with commas between them as one; ValueError names what is wrong."""
+        dicts = [self.target_dictionary] if self.cfg.fine_tuning else self.dictionaries
+        self.datasets[split] = load_splits(self.cfg, split, self.get_label_dir(), dicts)
 
 
 def without_needless_mask(sample: Any) -> Any:
