@@ -3,6 +3,7 @@
     python recipes/demo/run.py                  # into out/demo
     python recipes/demo/run.py --teacher FILE   # a HuBERT of yours
     python recipes/demo/run.py --teacher train  # one that is pre-trained on the same speech
+    python recipes/demo/run.py --no-transcripts  # the students learn to write from the teacher alone
     python recipes/demo/run.py --out /tmp/demo --train 300 --updates 20     # a short one, to see it run
 
 Every step is a command that could be typed; it is printed before it runs, and its output is kept in OUT/logs. Two run
@@ -125,11 +126,20 @@ def distil_steps(out: str, updates: int, teacher: str, needs: Sequence[str]) -> 
     return steps
 
 
-def ctc_steps(out: str, row: str, start: str, updates: int, needs: Sequence[str]) -> List[Step]:
-    """Fine-tuning and decoding. What was trained before keeps its front-end, as HuBERT does in fine-tuning."""
+def without_transcripts(teacher: str) -> str:
+    """Options of a fine-tuning that learns from a fine-tuned teacher on all speech, and from no transcripts."""
+    learned = f"loss=ctc_distillation task.teacher_path={teacher}/checkpoint_best.pt"
+    return f"{learned} dataset.train_subset=train task.unlabelled=[train]"
+
+
+def ctc_steps(
+    out: str, row: str, start: str, updates: int, needs: Sequence[str], learned: str = "dataset.train_subset=labelled"
+) -> List[Step]:
+    """Fine-tuning and decoding. What was trained before keeps its front-end, as HuBERT does in fine-tuning. learned:
+    options on what it learns from."""
     extra = "model.no_pretrained_weights=true" if row == "undistilled" else "model.feature_grad_mult=0.0"
     pace = f"{schedule(updates)} {BATCHES if row == 'teacher' else CTC}"
-    options = f"task.data={out}/data dataset.train_subset=labelled model.w2v_path={start} {pace} {extra}"
+    options = f"task.data={out}/data {learned} model.w2v_path={start} {pace} {extra}"
     command, results = train("finetune", "laptop", f"{out}/ctc-{row}", options), f"{out}/decode/{row}"
     return [
         Step(f"ctc-{row}", [command], f"{out}/ctc-{row}", (*needs, "labelled")),
@@ -137,15 +147,20 @@ def ctc_steps(out: str, row: str, start: str, updates: int, needs: Sequence[str]
     ]
 
 
-def model_steps(out: str, teacher: str, distil: int, ctc: int, needs: Sequence[str] = ()) -> List[Step]:
-    """Training and decoding of all rows; the undistilled student gets the updates of both phases. The longest first."""
+def model_steps(
+    out: str, teacher: str, distil: int, ctc: int, needs: Sequence[str] = (), transcripts: bool = True
+) -> List[Step]:
+    """Training and decoding of all rows; the undistilled student gets the updates of both phases. The longest first.
+    transcripts: the students see some, and not the fine-tuned teacher alone."""
     manifests = ("manifest-train", "manifest-valid")
     steps = [fbank_step(out), *distil_steps(out, distil, teacher, (*manifests, *needs))]
     start, needed = f"{out}/distilled/checkpoint_best.pt", ("distil-distilled",)
     steps += ctc_steps(out, "undistilled", start, distil + ctc, needed)
     steps += ctc_steps(out, "teacher", teacher, ctc, (*manifests, *needs))
+    learned = () if transcripts else (without_transcripts(f"{out}/ctc-teacher"),)
     for row in STUDENTS:
-        steps += ctc_steps(out, row, f"{out}/{row}/checkpoint_best.pt", ctc, (f"distil-{row}",))
+        needed = (f"distil-{row}", *(() if transcripts else ("ctc-teacher",)))
+        steps += ctc_steps(out, row, f"{out}/{row}/checkpoint_best.pt", ctc, needed, *learned)
     return steps
 
 
@@ -168,7 +183,7 @@ def minutes(train: int, pretrain: int, distil: int, ctc: int) -> float:
     return (rates["train"] * train + trainings + rates["rest"]) / 60
 
 
-def main() -> None:
+def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=f"{ROOT}/out/demo", metavar="OUT", help="folder of everything (out/demo)")
     parser.add_argument("--train", type=int, default=1200, metavar="N", help="training utterances (1200)")
@@ -183,6 +198,16 @@ def main() -> None:
         metavar="N",
         help="of a teacher's pre-training, the distillation and CTC (600 each), or one for all",
     )
+    parser.add_argument(
+        "--no-transcripts",
+        action="store_true",
+        help="the students learn to write from the fine-tuned teacher, on all speech, and see no transcripts",
+    )
+    return parser
+
+
+def main() -> None:
+    parser = get_parser()
     args = parser.parse_args()
     if len(args.updates) not in (1, 3):
         parser.error("--updates takes one number or three")
@@ -199,7 +224,8 @@ def main() -> None:
     steps, teacher, needs = data_steps(out, args.train), os.path.abspath(args.teacher), ()
     if own:
         steps, teacher, needs = steps + teacher_steps(out, pretrain), own_teacher(out), ("teacher",)
-    Runner(steps + model_steps(out, teacher, distil, ctc, needs), out, ROOT, jobs=2).run()
+    steps += model_steps(out, teacher, distil, ctc, needs, not args.no_transcripts)
+    Runner(steps, out, ROOT, jobs=2).run()
     report.write(out, ROWS)
     print("\nNext: the same with your own HuBERT and your own recordings, in README.md")
 
