@@ -78,11 +78,12 @@ def check_letters(spoken: Sequence[items.Item], path: str) -> None:
         foreign = sorted(set(letters(item.words)) - known)
         if foreign:
             told = f"{quoted(' '.join(foreign))} not in {path}"
-            raise ValueError(f"{item.place}: {told}; --dict of manifests/corpus.py makes DATA with the recogniser's")
+            raise ValueError(f"{item.place}: {told}; name the recogniser's with --dict")
 
 
-def pseudo_labels(data: str, split: str, path: str, name: str, least: Optional[float]) -> str:
-    """Writes the split `name` -> a line about it. ValueError where the words do not fit, or none are left."""
+def pseudo_labels(data: str, split: str, path: str, name: str, least: Optional[float], symbols: str) -> str:
+    """Writes the split `name` -> a line about it. symbols: the path of the dictionary. ValueError where the words do
+    not fit, or none are left."""
     manifest = read_manifest(f"{data}/{split}.tsv")
     with utf8_lines(path) as lines:
         is_json = next(lines, "").startswith("{")
@@ -98,7 +99,7 @@ def pseudo_labels(data: str, split: str, path: str, name: str, least: Optional[f
     audio = [os.path.join(manifest.root, manifest.names[index]) for index in kept]
     spoken = [items.Item(one, written.words, written.place) for one, written in zip(audio, kept.values())]
     sizes = [manifest.sizes[index] for index in kept]
-    check_letters(spoken, f"{data}/dict.ltr.txt")
+    check_letters(spoken, symbols)
     items.write(spoken, sizes, manifest.root, data, name)
     parts = [f"{len(heard) - len(kept)} below {least:g}"] if least is not None else []
     parts += [f"{len(found) - len(heard)} without words", f"{len(manifest.names) - len(found)} not in {path}"]
@@ -112,11 +113,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("written", metavar="FILE", help="`transcribe --output json`, or utterances.tsv of infer")
     parser.add_argument("name", metavar="NAME", help="of the new split")
     parser.add_argument("--confidence", type=float, metavar="P", help="the least that is taken, from 0 to 1 (any)")
+    parser.add_argument("--dict", metavar="FILE", help="of the recogniser's letters (default DATA/dict.ltr.txt)")
     args = parser.parse_args(argv)
+    data = os.path.normpath(args.data)
     try:
         if args.name == args.split:
             raise ValueError(f"{args.name}: the new split needs another name")
-        print(pseudo_labels(os.path.normpath(args.data), args.split, args.written, args.name, args.confidence))
+        symbols = args.dict or f"{data}/dict.ltr.txt"
+        print(pseudo_labels(data, args.split, args.written, args.name, args.confidence, symbols))
     except (ValueError, OSError) as error:
         tell(error)
         return 1

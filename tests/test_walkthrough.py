@@ -140,6 +140,12 @@ def run(line, monkeypatch):
         train(folder.name, name, {**given, **extra})
         return 0
     GlobalHydra.instance().clear()
+    if words[-2] == ">":  # of a transcription; a model of one update writes nothing
+        with open(words[-1], "w") as file, contextlib.redirect_stdout(file):
+            assert importlib.import_module(words[2]).main(words[3:-2]) == 0
+        written = Path(words[-1]).read_text()
+        Path(words[-1]).write_text(re.sub(r'"text": "[^"]*"', '"text": "SIX ONE"', written))
+        return 0
     if words[:2] == ["python", "-m"] and words[2] in MODULES:
         extra = ["common.cpu=true", "dataset.num_workers=0"]
         monkeypatch.setattr(sys, "argv", [*words[2:], *extra])
@@ -164,7 +170,7 @@ def walked(places):
         for line in lines:
             if not line.startswith("export "):
                 assert run(line, monkeypatch) == 0, line
-    return printed.getvalue().splitlines()[-7:]
+    return printed.getvalue().splitlines()[-8:]
 
 
 def settle(monkeypatch, places):
@@ -179,6 +185,7 @@ def test_every_command_runs_and_ends_in_a_table(walked, places):
         "deep_thin/4-gram-test-other",
         "deep_thin/viterbi-test-other",
         "kmeans_10m/4-gram-test-other",
+        "taught/viterbi-test-other",
         "teacher/viterbi-test-other",
         "tiny/4-gram-test",
         "tiny/viterbi-test",

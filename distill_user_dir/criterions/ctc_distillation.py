@@ -7,16 +7,18 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from fairseq.criterions import register_criterion
 from fairseq.criterions.ctc import CtcCriterion, CtcCriterionConfig
+from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from torch import Tensor
 
 from distill_user_dir.criterions.distillation import check_frames, read
 from distill_user_dir.data.dataset import PSEUDO, TRANSCRIPT
 from distill_user_dir.losses.ctc import BLANK, Units, best_path, blank_weights, ctc, frame_kl
+from distill_user_dir.losses.regression import DISTANCES, regression
 from distill_user_dir.modules.padding import Chosen, padding_mask
 
-WEIGHTS = ("frame_weight", "pseudo_weight", "transcript_weight")
-TERMS = ("frame", "pseudo", "transcript")  # of the loss, each divided by all valid frames
+WEIGHTS = ("frame_weight", "pseudo_weight", "transcript_weight", "regression_weight")
+TERMS = ("frame", "pseudo", "transcript", "regression")  # of the loss, each divided by all valid frames
 PARTS = ("blank", "letters")  # of the first term, each divided by its own frames: the teacher's likeliest unit is blank
 
 
@@ -34,11 +36,25 @@ class CtcDistillationConfig(CtcCriterionConfig):
     transcript_weight: float = field(
         default=0.0, metadata={"help": "weight of CTC on the transcripts of the utterances that have one"}
     )
+    regression_weight: float = field(
+        default=0.0,
+        metadata={"help": "weight of the regression on the teacher's layers; above 0 it needs model.keep_heads=true"},
+    )
+    regression_distance: ChoiceEnum(list(DISTANCES)) = field(default="l1", metadata={"help": "see distillation"})
+    cosine_weight: float = field(default=1.0, metadata={"help": "see distillation"})
     temperature: float = field(default=1.0, metadata={"help": "divides the logits of both in the KL divergence"})
     blank_threshold: float = field(
         default=1.0, metadata={"help": "frames whose blank is likelier than this to the teacher have blank_weight"}
     )
     blank_weight: float = field(default=1.0, metadata={"help": "of these frames in the KL divergence; the others: 1"})
+
+
+class Taught(NamedTuple):
+    """Of the teacher. logits: (B, T, V); frames: (B,) valid ones; layers: {1-based layer: (B, T, D)}."""
+
+    logits: Tensor
+    frames: Tensor
+    layers: Dict[int, Tensor]
 
 
 class Computed(NamedTuple):
@@ -71,8 +87,8 @@ def check(cfg: CtcDistillationConfig, task: Any) -> None:
         raise ValueError(f"criterion.transcript_weight={cfg.transcript_weight:g}, but {what}; set one of them anew")
     if cfg.pseudo_weight == 0 and splits & set(task.pseudo_labelled):
         raise ValueError("criterion.pseudo_weight=0, but task.pseudo_labelled names splits to learn from; set it to 1")
-    needs_teacher = cfg.frame_weight > 0 or cfg.pseudo_weight > 0 and not splits <= set(task.pseudo_labelled)
-    if needs_teacher and not task.teacher_path:
+    asks_for_words = cfg.pseudo_weight > 0 and not splits <= set(task.pseudo_labelled)
+    if (cfg.frame_weight > 0 or cfg.regression_weight > 0 or asks_for_words) and not task.teacher_path:
         raise ValueError("task.teacher_path is not set: name the checkpoint of the fine-tuned teacher")
 
 
@@ -97,12 +113,14 @@ class CtcDistillationCriterion(CtcCriterion):
         log = {"ntokens": valid.count, "sample_size": valid.count, "nsentences": len(frames)}
         loss = student.sum() * 0.0  # of a batch without transcripts, where nothing else counts
         if teacher is not None:
-            check_frames(frames, teacher[1])
+            check_frames(frames, teacher.frames)
             if self.cfg.frame_weight > 0:
-                loss = loss + self.cfg.frame_weight * self.frame(valid.of(student), valid.of(teacher[0]), log)
+                loss = loss + self.cfg.frame_weight * self.frame(valid.of(student), valid.of(teacher.logits), log)
+            if self.cfg.regression_weight > 0:
+                loss = loss + self.cfg.regression_weight * self.regression(model, output, teacher, valid, log)
         log_probs = model.get_normalized_probs(output, log_probs=True).transpose(0, 1)
         if self.cfg.pseudo_weight > 0:
-            found = None if teacher is None else self.found(teacher[0], frames, sample, log)
+            found = None if teacher is None else self.found(teacher.logits, frames, sample, log)
             loss = loss + self.cfg.pseudo_weight * self.pseudo(log_probs, frames, found, sample, log)
         if self.cfg.transcript_weight > 0:
             loss = loss + self.cfg.transcript_weight * self.transcript(log_probs, frames, sample, log)
@@ -111,15 +129,25 @@ class CtcDistillationCriterion(CtcCriterion):
         log["loss"] = loss.detach()
         return loss, valid.count, log
 
-    def run_teacher(
-        self, model: Any, net_input: Dict[str, Tensor], lengths: List[int]
-    ) -> Optional[Tuple[Tensor, Tensor]]:
-        """(B, T, V) logits and (B,) frames of the teacher, in the precision of the student's weights."""
+    def run_teacher(self, model: Any, net_input: Dict[str, Tensor], lengths: List[int]) -> Optional[Taught]:
+        """In the precision of the student's weights."""
         if self.task.teacher is None:
             return None
+        if self.cfg.regression_weight > 0 and not self.task.teacher.layers:
+            raise ValueError(f"criterion.regression_weight={self.cfg.regression_weight:g} needs model.keep_heads=true")
         teacher = self.task.teacher.to(net_input["source"].device, next(model.parameters()).dtype)
         output = teacher(net_input["source"], net_input["padding_mask"], lengths=lengths)
-        return teacher.logits(output), output.frames
+        return Taught(teacher.logits(output), output.frames, output.layers)
+
+    def regression(self, model: Any, output: Any, teacher: Taught, valid: Chosen, log: Dict[str, Any]) -> Tensor:
+        """Mean over the predicted layers, summed over the valid frames."""
+        targets, total = model.w2v_encoder.w2v_model.targets, 0.0
+        for target, layer in zip(targets, output["predicted"]):
+            pair = valid.of(layer), valid.of(teacher.layers[target])
+            found = regression(*pair, str(self.cfg.regression_distance), self.cfg.cosine_weight)["loss"]
+            total = total + found / len(targets)
+        log["regression"] = total.detach()
+        return total
 
     def frame(self, student: Tensor, teacher: Tensor, log: Dict[str, Any]) -> Tensor:
         """(F, V) logits of both -> summed over the frames."""

@@ -1,5 +1,6 @@
 """Model `student_ctc`: a student, or an original HuBERT, with a CTC output layer."""
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
@@ -32,6 +33,10 @@ class StudentCtcConfig(HubertCtcConfig):
         default=None,
         metadata={"help": "see student_hubert; null takes the student's own, and true for an original HuBERT"},
     )
+    keep_heads: bool = field(
+        default=False,
+        metadata={"help": "those of a distilled student, for criterion.regression_weight of ctc_distillation"},
+    )
     spec_freq_masks: Optional[int] = field(default=None, metadata={"help": OF_STUDENT})
     spec_freq_width: Optional[int] = field(default=None, metadata={"help": OF_STUDENT})
     spec_time_masks: Optional[int] = field(default=None, metadata={"help": OF_STUDENT})
@@ -58,12 +63,30 @@ class CtcEncoder(HubertEncoder):
         overrides: Dict[str, Any] = {theirs: cfg[ours] for theirs, ours in ENCODER_OVERRIDES.items()}
         overrides.update({name: cfg[name] for name in SPEC_AUGMENT if cfg[name] is not None})
         weights = cfg.w2v_args is None and not cfg.no_pretrained_weights
-        self.w2v_model = build_hubert(checkpoint, overrides, weights, cfg.valid_statistics)
+        self.w2v_model = build_hubert(checkpoint, overrides, weights, cfg.valid_statistics, cfg.keep_heads)
         self.apply_mask = cfg.apply_mask
         self.final_dropout = nn.Dropout(cfg.final_dropout)
         self.freeze_finetune_updates = cfg.freeze_finetune_updates
         self.num_updates = 0
         self.proj = Linear(self.w2v_model.embed_dim, len(task.target_dictionary))
+
+    def forward(
+        self, source: Tensor, padding_mask: Optional[Tensor], tbc: bool = True, **kwargs: Any
+    ) -> Dict[str, Any]:
+        """fairseq's, and `predicted`, (B, T, D) each, what heads that were kept say of the teacher's layers."""
+        model = self.w2v_model
+        if getattr(model, "heads", None) is None:
+            return super().forward(source, padding_mask, tbc, **kwargs)
+        learns, depth = self.freeze_finetune_updates <= self.num_updates, len(model.encoder.layers)
+        with contextlib.ExitStack() if learns else torch.no_grad():
+            encoded = model.encode(source, padding_mask, self.apply_mask and self.training, range(1, depth + 1))
+        x = encoded.x.transpose(0, 1) if tbc else encoded.x
+        return {
+            "encoder_out": self.proj(self.final_dropout(x)),
+            "encoder_padding_mask": encoded.padding_mask,
+            "padding_mask": encoded.padding_mask,
+            "predicted": model.heads([encoded.layers[number] for number in range(1, depth + 1)]),
+        }
 
 
 def blank_where_padded(logits: Tensor, padded: Tensor) -> Tensor:

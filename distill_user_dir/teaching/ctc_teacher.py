@@ -19,9 +19,10 @@ MOST_NAMED = 8  # units in an error
 class CtcTeacher(Teacher):
     """A teacher that is run to its end, for its output layer."""
 
-    def __init__(self, student: Student, order: Sequence[int], name: str):
-        """order: for each of the student's units, the teacher's."""
-        super().__init__(student.encoder, [], name)
+    def __init__(self, student: Student, order: Sequence[int], layers: Sequence[int], name: str):
+        """order: for each of the student's units, the teacher's; layers: whose outputs are wanted too."""
+        super().__init__(student.encoder, layers, name)
+        self.last = self.depth
         self.proj = student.proj.eval().requires_grad_(False)
         self.order = torch.tensor(order)
 
@@ -68,6 +69,9 @@ def load_ctc_teacher(task: Any, student: Any) -> CtcTeacher:
     teacher = load_student(path, valid_statistics=task.cfg.teacher_valid_statistics, dictionary=dictionary)
     if teacher.proj is None:
         raise ValueError(f"{path}: not fine-tuned, it has no units to teach; fine-tune it with recipes/finetune first")
-    order = order_of(task.target_dictionary, dictionary, path)
-    check_alignment(student.w2v_encoder.w2v_model, teacher.encoder, path)
-    return CtcTeacher(teacher, order, path)
+    order, learner = order_of(task.target_dictionary, dictionary, path), student.w2v_encoder.w2v_model
+    check_alignment(learner, teacher.encoder, path)
+    layers, width = getattr(learner, "targets", []), learner.configs["model"].get("teacher_embed_dim")
+    if layers and width != teacher.encoder.embed_dim:
+        raise ValueError(f"{path}: layers of {teacher.encoder.embed_dim} wide, and the student's heads predict {width}")
+    return CtcTeacher(teacher, order, layers, path)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from fairseq import criterions, tasks
+from fairseq import checkpoint_utils, criterions, tasks
 from fairseq.criterions.ctc import CtcCriterion
 from fairseq.data.dictionary import Dictionary
 from fairseq.logging import metrics
@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from distill_user_dir.checkpoints.loading import load
 from distill_user_dir.criterions.ctc_distillation import CtcDistillationCriterion
 from distill_user_dir.data.dataset import NOTHING, PSEUDO, TRANSCRIPT
+from distill_user_dir.losses.regression import regression
+from distill_user_dir.modules.padding import Chosen
 from distill_user_dir.student import load_student
 from tests.commands import listed
 from tests.helpers import batch, finetune_overrides, recipe, train
@@ -201,6 +203,49 @@ def test_half_precision(built, dtype, bound):
     assert torch.isfinite(loss)
     for name in ("frame", "transcript", *(["pseudo"] if dtype == torch.float16 else [])):
         assert float(log[name]) == pytest.approx(float(whole[name]), rel=bound), name
+
+
+HEADS = {"model.keep_heads": "true", "criterion.regression_weight": 4.0, "criterion.frame_weight": 0}
+
+
+def test_regression_beside_the_units(distilled, teacher, corpus, tmp_path):
+    """Of the teacher's layers, by the heads of the student's distillation; a recogniser does without them."""
+    _, task, model, criterion = setup(distilled, teacher, corpus, **HEADS)
+    net_input = sample([0, 1])["net_input"]
+    loss, _, log = criterion(model.eval(), sample([0, 1]))
+    student = model.w2v_encoder.w2v_model
+    encoded = student.encode(net_input["source"], net_input["padding_mask"], keep=(1, 2, 3))
+    valid = Chosen.where(~encoded.padding_mask, encoded.x.device)
+    taught, total = task.teacher.model.encode(**renamed(net_input), keep=(1, 2, 3)).layers, 0.0
+    for number, predicted in enumerate(student.heads([encoded.layers[i] for i in (1, 2, 3)]), 1):
+        total += float(regression(valid.of(predicted), valid.of(taught[number]), "l1", 1.0)["loss"]) / 3
+    assert float(log["regression"]) == pytest.approx(total, rel=1e-5)
+    assert float(loss) == pytest.approx(4 * total, rel=1e-5)
+    before = load(distilled)["model"]
+    heads = [key for key in before if key.startswith("heads.")]
+    assert heads and all(torch.equal(student.state_dict()[key], before[key]) for key in heads)
+    more = {**HEADS, "task.teacher_path": teacher, "loss": "ctc_distillation"}
+    train("finetune", "laptop", finetune_overrides(distilled, corpus, tmp_path, **more))
+    trained = str(tmp_path / "checkpoint_last.pt")
+    assert not torch.equal(load(trained)["model"][f"w2v_encoder.w2v_model.{heads[0]}"], before[heads[0]])
+    places = {"data": str(corpus), "label_dir": str(corpus)}
+    (rebuilt,), _, _ = checkpoint_utils.load_model_ensemble_and_task([trained], arg_overrides=places)
+    logits = rebuilt.eval()(**sample([1])["net_input"])["encoder_out"].transpose(0, 1)
+    slim = load_student(trained)
+    assert slim.encoder.heads is None
+    assert torch.allclose(logits.log_softmax(-1), slim(sample([1])["net_input"]["source"]).log_probs, atol=1e-4)
+
+
+def renamed(net_input):
+    return {"source": net_input["source"], "audio_padding": net_input["padding_mask"]}
+
+
+def test_heads_that_are_not_there(checkpoints, distilled, teacher, corpus):
+    with pytest.raises(ValueError, match="no heads"):
+        setup(checkpoints("tiny"), teacher, corpus, **HEADS)
+    _, _, model, criterion = setup(distilled, teacher, corpus, **{**HEADS, "model.keep_heads": "false"})
+    with pytest.raises(ValueError, match="needs model.keep_heads=true"):
+        criterion(model, sample([0]))
 
 
 BAD = {

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from distill_user_dir.checkpoints.loading import load
+from manifests import subset
 from tests.commands import run, train_command
-from tests.helpers import distill_overrides, finetune_overrides
+from tests.helpers import distill_overrides, finetune_overrides, train
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +46,20 @@ def fine_tuning(checkpoints, corpus, distilled, stats):
     return "finetune", lambda folder: finetune_overrides(distilled, corpus, folder, **{**NO_DROPOUT, **more})
 
 
+def ctc_distillation(checkpoints, corpus, distilled, stats):
+    """A third of the utterances have transcripts; some batches have none."""
+    folder, overrides = fine_tuning(checkpoints, corpus, distilled, stats)
+    teacher = corpus.parent / "distributed_teacher"
+    if not teacher.exists():
+        train("finetune", "laptop", finetune_overrides(checkpoints("tiny"), corpus, teacher))
+    subset.subset(str(corpus), "train", "few", 4)
+    more = {"loss": "ctc_distillation", "task.teacher_path": teacher / "checkpoint_last.pt"}
+    more.update({"dataset.train_subset": "'few,train'", "task.unlabelled": "[train]", "task.labelled_share": 0.3})
+    more.update({"criterion.pseudo_weight": 1.0, "criterion.transcript_weight": 1.0})
+    more.update({"model.keep_heads": "true", "criterion.regression_weight": 1.0})
+    return folder, lambda save_dir: {**overrides(save_dir), **more}
+
+
 def validations(log):
     """Every figure of the validation but those of speed and of a step's size."""
     (line,) = re.findall(r'\{"epoch": \d+, "valid_.*\}', log)
@@ -53,7 +68,7 @@ def validations(log):
     return {key: float(value) for key, value in found.items() if not key.endswith(others)}
 
 
-@pytest.mark.parametrize("kind", [distillation, front_end, fine_tuning])
+@pytest.mark.parametrize("kind", [distillation, front_end, fine_tuning, ctc_distillation])
 def test_two_processes_are_one_with_twice_the_update_freq(tmp_path, checkpoints, corpus, distilled, stats, kind):
     folder, overrides = kind(checkpoints, corpus, distilled, stats)
     logs, states = {}, {}
@@ -71,6 +86,10 @@ def test_two_processes_are_one_with_twice_the_update_freq(tmp_path, checkpoints,
     }
     print(kind.__name__, "largest difference of a weight", max(different.values()), "of", start)
     assert max(different.values()) < 1e-5
+    first = load(distilled)["model"]["encoder.layers.0.fc1.weight"]
+    weights = states["one"]["model"]
+    (learned,) = (weights[key] for key in weights if key.endswith("encoder.layers.0.fc1.weight"))
+    assert learned.shape == first.shape and float((learned - first).abs().max()) > 1e-4
     assert all(states[name]["optimizer_history"][-1]["num_updates"] == UPDATES for name in states)
     ours, theirs = validations(logs["two"]), validations(logs["one"])
     assert ours.keys() == theirs.keys() and "valid_loss" in ours

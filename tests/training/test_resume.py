@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from distill_user_dir.checkpoints.loading import load
+from manifests import subset
 from tests.commands import kill_at, run, train_command
-from tests.helpers import distill_overrides
+from tests.helpers import distill_overrides, finetune_overrides, train
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +43,37 @@ def runs(tmp_path_factory, checkpoints, corpus):
     log = run(command(resumed), resumed)
     run(command(through), through)
     return resumed, through, before, log
+
+
+def test_with_and_without_transcripts(tmp_path, checkpoints, corpus, distilled):
+    """Of a run that learns from a fine-tuned teacher, and draws other utterances for each epoch."""
+    teacher, resumed, through = tmp_path / "teacher", tmp_path / "resumed", tmp_path / "through"
+    for folder in (resumed, through):
+        folder.mkdir()
+    train("finetune", "laptop", finetune_overrides(checkpoints("tiny"), corpus, teacher))
+    subset.subset(str(corpus), "train", "some", 3)
+    more = {
+        "loss": "ctc_distillation",
+        "task.teacher_path": teacher / "checkpoint_last.pt",
+        "dataset.train_subset": "'some,train'",
+        "task.unlabelled": "[train]",
+        "task.labelled_share": 0.4,
+        "criterion.transcript_weight": 1.0,
+        "model.apply_mask": "true",
+        "dataset.batch_size": 2,
+        "checkpoint.save_interval_updates": 3,
+        "optimization.max_update": 15,
+    }
+
+    def command(folder):
+        return train_command("finetune", "laptop", finetune_overrides(distilled, corpus, folder, **more))
+
+    kill_at(command(resumed), resumed, 9)
+    assert updates(load(str(resumed / "checkpoint_last.pt"))) < 15
+    run(command(resumed), resumed)
+    run(command(through), through)
+    ours, theirs = (load(str(folder / "checkpoint_last.pt"))["model"] for folder in (resumed, through))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def updates(state):
