@@ -85,6 +85,15 @@ class DistillationDataset(HubertDataset):
                 chosen[drawn[before < share * epoch]] = True
         return order[chosen[order]]
 
+    def check_batches(self, max_tokens: Optional[int]) -> None:
+        """ValueError where a batch of so many samples has no room for the longest utterance."""
+        longest = int(np.argmax(self.sizes))
+        if max_tokens is not None and self.size(longest) > max_tokens:
+            raise ValueError(
+                f"{self.path_of(longest)} has {self.size(longest)} samples, more than dataset.max_tokens={max_tokens}: "
+                f"raise it, or leave long utterances out with task.max_keep_size={max_tokens}"
+            )
+
     def path_of(self, index: int) -> str:
         return os.path.join(self.audio_root, self.audio_names[index])
 

@@ -80,6 +80,7 @@ class HubertDistillationTask(HubertPretrainingTask):
         training = "grouped_shuffling" in options  # which fairseq gives in training alone
         if not training:
             options["epoch"] = int(dataset.shared_epoch)
+        dataset.check_batches(options.get("max_tokens"))
         iterator = super().get_batch_iterator(dataset, *arguments, **options)
         if not training:
             iterator.reuse_dataloader = iterator.persistent_workers = False

@@ -83,3 +83,10 @@ def test_what_cannot_be(data):
         task(data).load_dataset("rest")
     with pytest.raises(ValueError, match="rest.ltr: no such label file.*task.unlabelled"):
         loaded(data, unlabelled=[])
+
+
+def test_an_utterance_longer_than_a_batch_is_named(data):
+    joined, made = loaded(data)
+    made.get_batch_iterator(joined, max_tokens=26000, epoch=1)
+    with pytest.raises(ValueError, match=r"rest/039.wav has 25600 samples, more than dataset.max_tokens=25000"):
+        made.get_batch_iterator(joined, max_tokens=25000)
