@@ -79,6 +79,7 @@ bench: install
 	$(BIN)/python benchmarks/fbank_student.py
 	$(BIN)/python benchmarks/large_manifest.py
 	$(BIN)/python benchmarks/distillation_update.py
+	$(BIN)/python benchmarks/finetuning_update.py
 	$(BIN)/python benchmarks/loading.py
 
 # On a machine with a GPU: in the given Python where there is one (CHECK_PYTHON), with nothing installed and no network.

@@ -3,9 +3,9 @@
     python benchmarks/finetuning_update.py                             # 2 x 10 s, two threads
     python benchmarks/finetuning_update.py --device cuda --bf16 --size 10x20
 
-The deep & thin student with its CNN frozen and a teacher of HuBERT Base's shape (random weights), with our own criterions
-and Adam. Updates of all are taken in turn; memory is the peak beyond what models, gradients and moments take, each in a
-process of its own on a CPU.
+The deep & thin student with its CNN frozen and a teacher of HuBERT Base's shape (random weights), with our own
+criterions and Adam. Updates of all are taken in turn; memory is the peak beyond what models, gradients and moments take,
+each in a process of its own on a CPU.
 """
 
 import argparse
@@ -92,6 +92,7 @@ def sample_of(size: str, device: str) -> Dict[str, Any]:
 
 def prepare(kind: str, teacher: str, size: str, device: str = "cpu", bf16: bool = False) -> Callable[[], None]:
     """An update, of which a first one has been done: moments and gradients are there."""
+    logging.disable(logging.INFO)  # fairseq logs every config
     torch.manual_seed(1)
     task = task_of(teacher)
     student = student_of(task).to(device).train()
@@ -123,7 +124,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed (5)")
     parser.add_argument("--threads", type=int, default=2, help="(2)")
     args = parser.parse_args()
-    logging.disable(logging.INFO)  # fairseq logs every config
     torch.set_num_threads(args.threads)
     print(f"{args.size} s, {args.device}, {args.threads} threads" + (", bf16" if args.bf16 else ""))
     with tempfile.TemporaryDirectory() as folder:
