@@ -4,8 +4,8 @@
     python benchmarks/finetuning_update.py --device cuda --bf16 --size 10x20
 
 The deep & thin student with its CNN frozen and a teacher of HuBERT Base's shape (random weights), with our own
-criterions and Adam. Updates of all are taken in turn; memory is the peak beyond what models, gradients and moments take,
-each in a process of its own on a CPU.
+criterions and Adam. Updates of all are taken in turn; memory is the peak beyond what models, gradients and moments
+take, each in a process of its own on a CPU.
 """
 
 import argparse
