@@ -4,14 +4,14 @@ Importing it (or naming it as `common.user_dir`) registers the task `hubert_dist
 and `ctc_distillation`, the models `student_hubert` and `student_ctc`, the learning rate schedule
 `staged_polynomial_decay` and the optimizer `adamw`. The rooms, from the top down; each imports only from those below:
 
-- commands        train.py, infer.py, tune.py, results.py, profile.py, slim.py, export.py, transcribe.py: a usage text,
-                  a parser, one call
+- commands        train.py, infer.py, tune.py, results.py, profile.py, similarity.py, slim.py, export.py, transcribe.py:
+                  a usage text, a parser, one call
 - student.py      a trained model in a program of yours
 - tasks/          the task: the data, and the student with its teacher
 - teaching/       a student built beside its teacher: what the losses need, first weights, clusters
 - decoding/       fairseq's infer: settings checked, error rates, language models, word times, tuning
 - training/       what train.py changes of fairseq's training: processes, saving, resuming, preemption
-- profiling/      what profile.py measures
+- profiling/      what profile.py and similarity.py measure
 - shipping/       recordings of any length to words, by a checkpoint or an exported folder
 - models/         the student and the CTC model, with their configs
 - checkpoints/    the one safe door to checkpoint files, and encoders built from them

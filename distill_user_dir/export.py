@@ -10,14 +10,15 @@
 
 STUDENT/README.md says how to run it. Before the folder is there, it is run and compared with the checkpoint, on noise
 or on the recordings of --check. --int8 makes a full-size student a third of the size, and changes a word now and then:
-give it --check. --calibrate is --int8 whose scales were measured beforehand, on a hundred recordings or so: a loud
-neighbour in a batch then changes nothing, but each recording loses a little more.
+give it --check. --calibrate is --int8 whose scales were measured beforehand, on at most 200 recordings of a manifest: a
+loud neighbour in a batch then changes nothing, but each recording loses a little more.
 """
 
 import argparse
 import functools
 import math
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,7 @@ from distill_user_dir.shipping.graph import SHORTEST
 from distill_user_dir.shipping.runner import OnnxModel
 
 MOST_DIFFERENCE = 1e-3  # of a log-probability, where all is float32
+CALIBRATION = 200  # recordings
 MOST_FRAMES = 0.3  # in which the likeliest unit differs, where it is not
 
 
@@ -99,13 +101,15 @@ def precision_of(form: str, small: bool, calibrate: Optional[str], model: Checkp
         return int8.quantised if small else None
     if not FORMATS[form].calibrated:
         raise ValueError(f"--calibrate: not for --format {form}; --int8 without it, or --format onnx or web")
-    return functools.partial(int8.quantised, recordings=recordings(calibrate, model), shortest=SHORTEST)
+    return functools.partial(int8.quantised, recordings=recordings(calibrate, model, CALIBRATION), shortest=SHORTEST)
 
 
-def recordings(manifest: str, model: CheckpointModel) -> List[np.ndarray]:
-    """The audio of a manifest, (samples,) float32 each."""
+def recordings(manifest: str, model: CheckpointModel, most: Optional[int] = None) -> List[np.ndarray]:
+    """The audio of a manifest, or of so many of its utterances, drawn; (samples,) float32 each."""
     found = read_manifest(manifest)
-    rate, rows = model.sample_rate, zip(found.names, found.sizes)
+    rate, rows = model.sample_rate, list(zip(found.names, found.sizes))
+    if most is not None and len(rows) > most:
+        rows = random.Random(1).sample(rows, most)
     return [read_samples(os.path.join(found.root, name), size, rate, model.window) for name, size in rows]
 
 

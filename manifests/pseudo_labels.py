@@ -14,12 +14,12 @@ import os
 import sys
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from distill_user_dir.data.manifest import Manifest, read_manifest
+from distill_user_dir.data.manifest import Manifest, read_dictionary, read_manifest
 from distill_user_dir.decoding.wer import utterance_ids
 from distill_user_dir.files import utf8_lines
 from distill_user_dir.messages import quoted, reason, tell
 from manifests import items
-from manifests.letters import letters, read_lines
+from manifests.letters import letters
 
 
 class Written(NamedTuple):
@@ -41,7 +41,9 @@ def read_json(path: str, manifest: Manifest) -> Dict[int, Written]:
                 row = json.loads(line)
                 name, words, confidence = row["file"], row["text"].split(), float(row["confidence"])
                 index = places.get(os.path.realpath(name))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                if not 0 <= confidence <= 1:
+                    raise ValueError(f"confidence {confidence:g}")
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 raise ValueError(f"{place}: no line of `transcribe --output json` ({reason(error)})") from None
             add(found, index, Written(" ".join(words), confidence, place), name, manifest)
     return found
@@ -73,7 +75,7 @@ def add(found: Dict[int, Written], index: Optional[int], written: Written, name:
 
 def check_letters(spoken: Sequence[items.Item], path: str) -> None:
     """ValueError for words with letters outside the dictionary."""
-    known = {line.split()[0] for line in read_lines(path)}
+    known = set(read_dictionary(path).symbols)
     for item in spoken:
         foreign = sorted(set(letters(item.words)) - known)
         if foreign:

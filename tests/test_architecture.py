@@ -10,7 +10,7 @@ from tests.helpers import ROOT, USER_DIR
 PACKAGE = USER_DIR.name
 # From the top down: a file imports what stands on a lower floor, or in its own room, and nothing else of ours.
 FLOORS = [
-    ["train", "infer", "tune", "results", "profile", "slim", "transcribe", "export"],
+    ["train", "infer", "tune", "results", "profile", "similarity", "slim", "transcribe", "export"],
     ["tasks"],
     ["teaching", "decoding", "training", "profiling", "shipping"],
     ["student"],

@@ -7,11 +7,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from fairseq.criterions import register_criterion
 from fairseq.criterions.ctc import CtcCriterion, CtcCriterionConfig
+from fairseq.data.dictionary import Dictionary
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from torch import Tensor
 
-from distill_user_dir.criterions.distillation import check_frames, read
+from distill_user_dir.criterions.distillation import NO_TEACHER, check_frames, read
 from distill_user_dir.data.dataset import PSEUDO, TRANSCRIPT
 from distill_user_dir.losses.ctc import BLANK, Units, best_path, blank_weights, ctc, frame_kl
 from distill_user_dir.losses.regression import DISTANCES, regression
@@ -19,6 +20,7 @@ from distill_user_dir.modules.padding import Chosen, padding_mask
 
 WEIGHTS = ("frame_weight", "pseudo_weight", "transcript_weight", "regression_weight")
 TERMS = ("frame", "pseudo", "transcript", "regression")  # of the loss, each divided by all valid frames
+SPECIAL = Dictionary().nspecial  # the first of its symbols are no letters
 PARTS = ("blank", "letters")  # of the first term, each divided by its own frames: the teacher's likeliest unit is blank
 
 
@@ -87,9 +89,25 @@ def check(cfg: CtcDistillationConfig, task: Any) -> None:
         raise ValueError(f"criterion.transcript_weight={cfg.transcript_weight:g}, but {what}; set one of them anew")
     if cfg.pseudo_weight == 0 and splits & set(task.pseudo_labelled):
         raise ValueError("criterion.pseudo_weight=0, but task.pseudo_labelled names splits to learn from; set it to 1")
-    asks_for_words = cfg.pseudo_weight > 0 and not splits <= set(task.pseudo_labelled)
-    if (cfg.frame_weight > 0 or cfg.regression_weight > 0 or asks_for_words) and not task.teacher_path:
+    if cfg.blank_weight != 1 and not cfg.blank_threshold < 1:
+        raise ValueError(f"criterion.blank_weight={cfg.blank_weight:g} needs criterion.blank_threshold below 1")
+    if asks_teacher(cfg, task) and not task.teacher_path:
         raise ValueError("task.teacher_path is not set: name the checkpoint of the fine-tuned teacher")
+
+
+def asks_teacher(cfg: CtcDistillationConfig, task: Any) -> bool:
+    """Whether a training on these splits runs the teacher."""
+    searches = cfg.pseudo_weight > 0 and not set(task.train_subset.split(",")) <= set(task.pseudo_labelled)
+    return cfg.frame_weight > 0 or cfg.regression_weight > 0 or searches
+
+
+def check_teacher(cfg: CtcDistillationConfig, teacher: Any) -> None:
+    """ValueError for a teacher of other units, and where nothing predicts its layers."""
+    if teacher.units != cfg.post_process:
+        told = f"the teacher writes in units of kind {teacher.units}; add units={teacher.units}"
+        raise ValueError(f"criterion.post_process={cfg.post_process}, but {told}".replace("=letter", "=letters"))
+    if cfg.regression_weight > 0 and not teacher.layers:
+        raise ValueError(f"criterion.regression_weight={cfg.regression_weight:g} needs model.keep_heads=true")
 
 
 @register_criterion("ctc_distillation", dataclass=CtcDistillationConfig)
@@ -101,17 +119,20 @@ class CtcDistillationCriterion(CtcCriterion):
         check(cfg, task.cfg)
         super().__init__(cfg, task)
         self.cfg = cfg
+        self.needs_teacher = asks_teacher(cfg, task.cfg)
+        if self.needs_teacher and task.teacher is not None:
+            check_teacher(cfg, task.teacher)
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
         """The weighted sum of the losses, the number of frames to divide it by, and what is logged of them."""
         net_input = sample["net_input"]
-        teacher = self.run_teacher(model, net_input, sample["lengths"])  # first: what it needs is then free again
+        teacher = self.run_teacher(model, sample)  # first: what it needs is then free again
         output = model(**net_input)
         student = output["encoder_out"].transpose(0, 1)
         frames = model.w2v_encoder.w2v_model.num_frames(torch.tensor(sample["lengths"]))
         valid = Chosen.where(~padding_mask(frames, student.size(1)), student.device)
         log = {"ntokens": valid.count, "sample_size": valid.count, "nsentences": len(frames)}
-        loss = student.sum() * 0.0  # of a batch without transcripts, where nothing else counts
+        loss = student[:0].float().sum()  # of a batch without transcripts, where nothing else counts
         if teacher is not None:
             check_frames(frames, teacher.frames)
             if self.cfg.frame_weight > 0:
@@ -129,21 +150,26 @@ class CtcDistillationCriterion(CtcCriterion):
         log["loss"] = loss.detach()
         return loss, valid.count, log
 
-    def run_teacher(self, model: Any, net_input: Dict[str, Tensor], lengths: List[int]) -> Optional[Taught]:
-        """In the precision of the student's weights."""
-        if self.task.teacher is None:
+    def run_teacher(self, model: Any, sample: Dict[str, Any]) -> Optional[Taught]:
+        """In the precision of the student's weights; None where nothing is asked of it."""
+        searches = self.cfg.pseudo_weight > 0 and set(sample["sources"]) != {PSEUDO}
+        if not (self.cfg.frame_weight > 0 or self.cfg.regression_weight > 0 or searches):
             return None
-        if self.cfg.regression_weight > 0 and not self.task.teacher.layers:
-            raise ValueError(f"criterion.regression_weight={self.cfg.regression_weight:g} needs model.keep_heads=true")
+        if self.task.teacher is None:
+            raise ValueError(NO_TEACHER)
+        net_input = sample["net_input"]
         teacher = self.task.teacher.to(net_input["source"].device, next(model.parameters()).dtype)
-        output = teacher(net_input["source"], net_input["padding_mask"], lengths=lengths)
+        layers = self.cfg.regression_weight > 0
+        output = teacher(net_input["source"], net_input["padding_mask"], layers, lengths=sample["lengths"])
         return Taught(teacher.logits(output), output.frames, output.layers)
 
     def regression(self, model: Any, output: Any, teacher: Taught, valid: Chosen, log: Dict[str, Any]) -> Tensor:
         """Mean over the predicted layers, summed over the valid frames."""
         targets, total = model.w2v_encoder.w2v_model.targets, 0.0
-        for target, layer in zip(targets, output["predicted"]):
+        for number, (target, layer) in enumerate(zip(targets, output["predicted"]), 1):
             pair = valid.of(layer), valid.of(teacher.layers[target])
+            if target not in targets[number:]:
+                del teacher.layers[target]
             found = regression(*pair, str(self.cfg.regression_distance), self.cfg.cosine_weight)["loss"]
             total = total + found / len(targets)
         log["regression"] = total.detach()
@@ -165,7 +191,7 @@ class CtcDistillationCriterion(CtcCriterion):
         """The best path of a teacher's (B, T, V) logits, of the utterances whose label file does not hold its words."""
         known = torch.tensor(sample["sources"]) == PSEUDO
         ignored = padding_mask(frames, teacher.size(1)) | known.unsqueeze(1)
-        found = best_path(teacher, ignored.to(teacher.device))
+        found = best_path(teacher, ignored.to(teacher.device), SPECIAL)
         log["empty"] = (found.lengths == 0).sum() - known.sum()
         return found
 

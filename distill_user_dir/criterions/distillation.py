@@ -17,6 +17,7 @@ from distill_user_dir.losses.regression import regression
 from distill_user_dir.modules.frame_alignment import align, labelled_frames
 from distill_user_dir.stages import check_stages
 
+NO_TEACHER = "there is no teacher: this model was rebuilt from its checkpoint, not built to be distilled"
 UNJUDGED = "unjudged"  # logged by validations of the first stage, which are not compared with those of the second
 COUNTED = ("discriminative", "agreement")  # means over the frames that the discriminative loss counts
 COUNTS = ("ntokens", "nsentences", "sample_size", "counted", UNJUDGED)
@@ -109,9 +110,7 @@ class DistillationCriterion(FairseqCriterion):
     def run_teacher(self, model: Any, net_input: Dict[str, Tensor], layers: bool, front: bool) -> Any:
         """In the precision of the student's weights."""
         if self.task.teacher is None:
-            raise ValueError(
-                "there is no teacher: this model was rebuilt from its checkpoint, not built to be distilled"
-            )
+            raise ValueError(NO_TEACHER)
         teacher = self.task.teacher.to(net_input["source"].device, next(model.parameters()).dtype)
         return teacher(**net_input, layers=layers, front=front)
 

@@ -62,6 +62,7 @@ class DistillationDataset(HubertDataset):
     def join(self, other: "DistillationDataset") -> None:
         """Goes on with another one's utterances."""
         self.audio_names = [one.path_of(index) for one in (self, other) for index in range(len(one))]
+        self.audio_root = ""  # the names have theirs
         self.sizes = [*self.sizes, *other.sizes]
         self.places = [ours + theirs for ours, theirs in zip(self.places, other.places)]
         self.sources = np.concatenate([self.sources, other.sources])
@@ -85,12 +86,12 @@ class DistillationDataset(HubertDataset):
                 chosen[drawn[before < share * epoch]] = True
         return order[chosen[order]]
 
-    def check_batches(self, max_tokens: Optional[int]) -> None:
+    def check_batches(self, max_tokens: Optional[int], option: str) -> None:
         """ValueError where a batch of so many samples has no room for the longest utterance."""
         longest = int(np.argmax(self.sizes))
         if max_tokens is not None and self.size(longest) > max_tokens:
             raise ValueError(
-                f"{self.path_of(longest)} has {self.size(longest)} samples, more than dataset.max_tokens={max_tokens}: "
+                f"{self.path_of(longest)} has {self.size(longest)} samples, more than dataset.{option}={max_tokens}: "
                 f"raise it, or leave long utterances out with task.max_keep_size={max_tokens}"
             )
 

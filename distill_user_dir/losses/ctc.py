@@ -35,9 +35,11 @@ def blank_weights(teacher: Tensor, threshold: float, weight: float) -> Tensor:
     return torch.where(blank > threshold, torch.full_like(blank, weight), torch.ones_like(blank))
 
 
-def best_path(logits: Tensor, padded: Tensor) -> Units:
-    """(B, T, V) logits, (B, T) bool -> the units of each utterance's best path, without repetitions and blanks."""
-    path = logits.argmax(-1).masked_fill(padded, BLANK)
+def best_path(logits: Tensor, padded: Tensor, special: int = 1) -> Units:
+    """(B, T, V) logits, (B, T) bool -> the units of each utterance's best path, without repetitions and blanks.
+    special: so many units, the first, are no letters, and taken for blank."""
+    path = logits.argmax(-1)
+    path = path.masked_fill(padded | (path < special), BLANK)
     before = F.pad(path, (1, 0), value=BLANK)[:, :-1]
     kept = (path != BLANK) & (path != before)
     return Units(path[kept], kept.sum(1))

@@ -142,7 +142,7 @@ class Recording:
             except ImportError:
                 raise ValueError(f"{self.name}: {self.file.samplerate} Hz; pip install soxr, which resamples") from None
             resampler = soxr.ResampleStream(self.file.samplerate, self.rate, 1, dtype="float32")
-        left, heard = self.file.frames, False
+        left, first, heard = self.file.frames, None, False
         while True:
             try:
                 block = self.file.read(10 * self.file.samplerate, dtype="float32", always_2d=True).mean(1)
@@ -154,7 +154,8 @@ class Recording:
                 raise ValueError(f"{self.name}: cut, {left} of {self.file.frames} samples are missing")
             if not np.isfinite(block).all():
                 raise ValueError(f"{self.name}: it has samples that are no finite numbers")
-            heard = heard or len(block) > 0 and block.max() > block.min()
+            first = block[0] if first is None and len(block) else first
+            heard = heard or bool(np.any(block != first))
             if last and not heard and self.file.frames > 1:
                 raise ValueError(f"{self.name}: silent, all of its samples are the same; look at how it was recorded")
             yield block if resampler is None else resampler.resample_chunk(block, last=last)

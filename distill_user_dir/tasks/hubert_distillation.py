@@ -13,6 +13,7 @@ from fairseq.tasks.hubert_pretraining import HubertPretrainingTask
 from omegaconf import open_dict
 
 from distill_user_dir import compat
+from distill_user_dir.criterions.ctc_distillation import CtcDistillationCriterion
 from distill_user_dir.criterions.distillation import UNJUDGED, DistillationCriterion
 from distill_user_dir.data.bad_data import BadFiles, LossWatch, without_fillers
 from distill_user_dir.data.manifest import read_dictionary
@@ -58,6 +59,17 @@ class HubertDistillationTask(HubertPretrainingTask):
                 self.teacher = load_ctc_teacher(self, model)
         return model
 
+    def build_criterion(self, cfg: Any, *arguments: Any) -> Any:
+        """fairseq's; ValueError for one that would take speech without transcripts for silence."""
+        criterion = super().build_criterion(cfg, *arguments)
+        if self.cfg.fine_tuning and not isinstance(criterion, CtcDistillationCriterion):
+            for name in ("unlabelled", "pseudo_labelled", "labelled_share"):
+                if self.cfg[name]:
+                    raise ValueError(f"task.{name}={self.cfg[name]} is for loss=ctc_distillation; leave it out")
+        if self.cfg.fine_tuning and not getattr(criterion, "needs_teacher", False):
+            self.teacher = None
+        return criterion
+
     def train_step(
         self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> Any:
@@ -80,7 +92,7 @@ class HubertDistillationTask(HubertPretrainingTask):
         training = "grouped_shuffling" in options  # which fairseq gives in training alone
         if not training:
             options["epoch"] = int(dataset.shared_epoch)
-        dataset.check_batches(options.get("max_tokens"))
+        dataset.check_batches(options.get("max_tokens"), "max_tokens" if training else "max_tokens_valid")
         iterator = super().get_batch_iterator(dataset, *arguments, **options)
         if not training:
             iterator.reuse_dataloader = iterator.persistent_workers = False
@@ -117,6 +129,8 @@ class HubertDistillationTask(HubertPretrainingTask):
     def load_dictionaries(self) -> Any:
         """`{label_dir}/dict.{label}.txt` of every label set, or, where a fine-tuning has none, its teacher's units;
         ValueError where one is missing or malformed."""
+        if self.cfg.fine_tuning and not self.cfg.labels:
+            raise ValueError("task.labels is empty: name the units, units=letters or units=sentencepiece")
         paths = [f"{self.get_label_dir()}/dict.{label}.txt" for label in self.cfg.labels]
         if self.cfg.fine_tuning and self.cfg.teacher_path and not os.path.exists(paths[0]):
             return dictionary_in(self.cfg.teacher_path, self.cfg.teacher_dict)

@@ -1,5 +1,6 @@
 """The splits that a recipe names, checked: manifests, audio, label files."""
 
+import os
 from typing import Any, Optional, Sequence
 
 from fairseq.data.dictionary import Dictionary
@@ -16,6 +17,7 @@ def load_splits(cfg: Any, splits: str, label_dir: str, dicts: Sequence[Dictionar
     """One data set of the splits that `splits` names, with commas between them. cfg: the task's; dicts: of its label
     sets. ValueError names the file, the line and the way out."""
     training = splits == cfg.train_subset
+    check_kinds(cfg)
     first, *others = [load_split(cfg, split, label_dir, dicts, training) for split in splits.split(",")]
     for other in others:
         first.join(other)
@@ -33,16 +35,30 @@ def checked_share(share: float, dataset: DistillationDataset, splits: str) -> fl
     return share
 
 
+def check_kinds(cfg: Any) -> None:
+    """ValueError for a split that is of two kinds, or not there."""
+    twice = set(cfg.unlabelled) & set(cfg.pseudo_labelled)
+    if twice:
+        raise ValueError(f"task.unlabelled and task.pseudo_labelled both name {min(twice)}: it is one or the other")
+    for name in ("unlabelled", "pseudo_labelled"):
+        for split in cfg[name]:
+            if not os.path.isfile(f"{cfg.data}/{split}.tsv"):
+                raise ValueError(f"task.{name} names {split}, but there is no {cfg.data}/{split}.tsv")
+
+
 def words_of(cfg: Any, split: str, training: bool) -> int:
-    """Where the words of a split come from. ValueError where it is to be judged by words that it does not have."""
-    if not cfg.fine_tuning or split not in cfg.unlabelled:
-        return PSEUDO if split in cfg.pseudo_labelled else TRANSCRIPT
-    if not training and cfg.best_checkpoint_metric == "wer":
-        raise ValueError(
-            f"task.unlabelled names {split}, so that it has no word error rate: take another dataset.valid_subset, or "
-            "checkpoint.best_checkpoint_metric=loss"
-        )
-    return NOTHING
+    """Where the words of a split come from. ValueError where it is to be judged by words that nobody wrote."""
+    if not cfg.fine_tuning:
+        return TRANSCRIPT
+    for name, words in (("unlabelled", NOTHING), ("pseudo_labelled", PSEUDO)):
+        if split in cfg[name] and not training and cfg.best_checkpoint_metric == "wer":
+            raise ValueError(
+                f"task.{name} names {split}, so that it has no word error rate: take another dataset.valid_subset, or "
+                "checkpoint.best_checkpoint_metric=loss"
+            )
+        if split in cfg[name]:
+            return words
+    return TRANSCRIPT
 
 
 def check_split(cfg: Any, manifest: Manifest, labels: Sequence[str], dicts: Sequence[Dictionary]) -> None:

@@ -1,13 +1,16 @@
 """A fine-tuned teacher: its units for every frame, in the order of the student's dictionary."""
 
+import os
 from typing import Any, List, Optional, Sequence
 
 import torch
 from fairseq.data.dictionary import Dictionary
 from torch import Tensor
 
+from distill_user_dir.checkpoints.hubert import hubert_in
 from distill_user_dir.checkpoints.loading import CheckpointError, load
 from distill_user_dir.data.manifest import read_dictionary
+from distill_user_dir.losses.ctc import BLANK
 from distill_user_dir.messages import quoted
 from distill_user_dir.student import Student, load_student
 from distill_user_dir.teaching.building import check_alignment
@@ -22,7 +25,7 @@ class CtcTeacher(Teacher):
     def __init__(self, student: Student, order: Sequence[int], layers: Sequence[int], name: str):
         """order: for each of the student's units, the teacher's; layers: whose outputs are wanted too."""
         super().__init__(student.encoder, layers, name)
-        self.last = self.depth
+        self.last, self.units = self.depth, student.units
         self.proj = student.proj.eval().requires_grad_(False)
         self.order = torch.tensor(order)
 
@@ -40,7 +43,12 @@ class CtcTeacher(Teacher):
 
 
 def dictionary_in(path: str, given: Optional[str] = None) -> Dictionary:
-    """Of a fine-tuned checkpoint, or the file that is given in its place. CheckpointError where there is none."""
+    """Of a fine-tuned checkpoint, or the file that is given in its place. CheckpointError or ValueError where there is
+    none."""
+    if not hubert_in(path).fine_tuned:
+        raise ValueError(f"{path}: not fine-tuned, it has no units to teach; fine-tune it with recipes/finetune first")
+    if given and not os.path.isfile(given):
+        raise ValueError(f"task.teacher_dict={given}: no such file")
     if given:
         return read_dictionary(given)
     found = (load(path, mapped=True).get("task_state") or {}).get("target_dictionary")
@@ -59,7 +67,10 @@ def order_of(student: Dictionary, teacher: Dictionary, path: str) -> List[int]:
             raise ValueError(
                 f"{path}: the teacher {kind} {named}{more}, unlike the dictionary of task.label_dir; take the teacher's"
             )
-    return [teacher.indices[symbol] for symbol in student.symbols]
+    order = [teacher.indices[symbol] for symbol in student.symbols]
+    if order[BLANK] != BLANK or len(theirs) != len(teacher.symbols):
+        raise ValueError(f"{path}: its dictionary has a symbol twice, or begins with another than {student.symbols[0]}")
+    return order
 
 
 def load_ctc_teacher(task: Any, student: Any) -> CtcTeacher:
@@ -67,8 +78,6 @@ def load_ctc_teacher(task: Any, student: Any) -> CtcTeacher:
     path = task.cfg.teacher_path
     dictionary = dictionary_in(path, task.cfg.teacher_dict)
     teacher = load_student(path, valid_statistics=task.cfg.teacher_valid_statistics, dictionary=dictionary)
-    if teacher.proj is None:
-        raise ValueError(f"{path}: not fine-tuned, it has no units to teach; fine-tune it with recipes/finetune first")
     order, learner = order_of(task.target_dictionary, dictionary, path), student.w2v_encoder.w2v_model
     check_alignment(learner, teacher.encoder, path)
     layers, width = getattr(learner, "targets", []), learner.configs["model"].get("teacher_embed_dim")

@@ -57,9 +57,10 @@ def tuned(out: str, seed: int, name: str, options: str, needs: Sequence[str]) ->
     """A fine-tuning, and its decoding."""
     folder = f"{out}/{seed}/{name}"
     command = train("finetune", "laptop", folder, f"task.data={out}/data common.seed={seed} {options}")
+    decoding, after = decode(out, folder, f"{folder}/test"), (f"{name}-{seed}", "manifest-test")
     return [
         Step(f"{name}-{seed}", [command], folder, tuple(needs)),
-        Step(f"decode-{name}-{seed}", [decode(out, folder, f"{folder}/test")], f"{folder}/test", (f"{name}-{seed}",)),
+        Step(f"decode-{name}-{seed}", [decoding], f"{folder}/test", after),
     ]
 
 

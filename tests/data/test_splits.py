@@ -41,8 +41,9 @@ def test_utterances_keep_their_audio_and_their_words(data):
     assert len(joined) == 45 and list(joined.sizes) == [size for sizes in SPLITS.values() for size in sizes]
     alone = {}
     for split in ("labelled", "written"):
-        made.load_dataset(split)
-        alone[split] = made.datasets[split]
+        other = task(data, train_subset=split)
+        other.load_dataset(split)
+        alone[split] = other.datasets[split]
     batch = joined.collater([joined[index] for index in (1, 4, 44)])
     assert batch["sources"] == [TRANSCRIPT, PSEUDO, NOTHING] and batch["lengths"] == [16000, 9500, 25600]
     expected = [alone["labelled"][1], alone["written"][1]]
@@ -75,12 +76,27 @@ def test_share_with_transcripts(data, share):
     assert sorted(again.ordered_indices()) == sorted(epochs[2])
 
 
+def test_a_relative_root_counts_once(data, monkeypatch):
+    for split in ("labelled", "written"):
+        lines = (data / f"{split}.tsv").read_text().splitlines()
+        (data / f"{split}_here.tsv").write_text("\n".join(["wav", *lines[1:]]) + "\n")
+        (data / f"{split}_here.ltr").write_text((data / f"{split}.ltr").read_text())
+    monkeypatch.chdir(data)
+    joined, _ = loaded(data, train_subset="labelled_here,written_here")
+    assert [joined[index]["source"].numel() for index in (0, 4)] == [9000, 9500]
+
+
 def test_what_cannot_be(data):
     for share, train in ((0.0, "labelled,rest"), (1.0, "labelled,rest"), (0.5, "labelled"), (0.5, "rest")):
         with pytest.raises(ValueError, match=f"task.labelled_share={share:g}.*have a transcript"):
             loaded(data, train_subset=train, labelled_share=share)
-    with pytest.raises(ValueError, match="best_checkpoint_metric=loss"):
-        task(data).load_dataset("rest")
+    for split in ("rest", "written"):
+        with pytest.raises(ValueError, match="best_checkpoint_metric=loss"):
+            task(data).load_dataset(split)
+    with pytest.raises(ValueError, match="both name rest"):
+        loaded(data, pseudo_labelled=["rest"])
+    with pytest.raises(ValueError, match="task.unlabelled names rset, but there is no .*rset.tsv"):
+        loaded(data, unlabelled=["rest", "rset"])
     with pytest.raises(ValueError, match="rest.ltr: no such label file.*task.unlabelled"):
         loaded(data, unlabelled=[])
 
@@ -88,5 +104,5 @@ def test_what_cannot_be(data):
 def test_an_utterance_longer_than_a_batch_is_named(data):
     joined, made = loaded(data)
     made.get_batch_iterator(joined, max_tokens=26000, epoch=1)
-    with pytest.raises(ValueError, match=r"rest/039.wav has 25600 samples, more than dataset.max_tokens=25000"):
+    with pytest.raises(ValueError, match=r"rest/039.wav has 25600 samples, more than dataset.max_tokens_valid=25000"):
         made.get_batch_iterator(joined, max_tokens=25000)

@@ -57,6 +57,8 @@ def test_each_fault_is_told_with_its_place(data, capsys):
         "none of 1 utterances is left; 1 have words, the surest 0.25": written(data, {0: ("ONE", 0.25)}).read_text(),
         "words.jsonl:1: '/x.wav' is not in": '{"file": "/x.wav", "text": "ONE", "confidence": 1}\n',
         "words.jsonl:1: no line of": '{"text": "ONE"}\n',
+        "(confidence nan)": '{"file": "x", "text": "ONE", "confidence": NaN}\n',
+        "too large": '{"file": "x", "text": "ONE", "confidence": 1%s}\n' % ("0" * 400),
         "words.jsonl:1: neither": "ONE TWO\n",
     }
     twice = written(data, {0: ("ONE", 1)}).read_text()

@@ -126,6 +126,9 @@ def test_each_bad_file_is_named_and_the_others_are_done(tmp_path, capsys):
     write(tmp_path / "empty.wav", samples[:0])
     write(tmp_path / "short.wav", samples[:399])
     write(tmp_path / "nan.wav", np.full(16000, np.nan), subtype="FLOAT")
+    good2 = write(tmp_path / "steps.wav", np.repeat([0.1, -0.1], 160000))  # constant in each block that is read
+    with runner.Recording(good2, 16000) as recording:
+        assert sum(map(len, recording.blocks())) == 320000
     for name, seconds in (("silent.wav", 2), ("muted.wav", 20)):  # in one piece, and in several
         write(tmp_path / name, np.full(seconds * 16000, 0.25))
     (tmp_path / "x.raw").write_bytes(bytes(4000))
