@@ -19,6 +19,7 @@ from run import (
     BATCHES,
     CTC,
     DISTIL,
+    DROPOUT,
     ROOT,
     TEACHER,
     check_shipped,
@@ -69,8 +70,8 @@ def budget_steps(out: str, seed: int, labels: int, distil: int, ctc: int) -> Lis
     labelled = f"train_{labels}_{seed}"
     subset = f"python manifests/subset.py {out}/data train {labelled} --utterances {labels} --seed {seed}"
     steps = [Step(f"labelled-{labels}-{seed}", [subset], None, ("manifest-train",))]
-    frozen = "model.feature_grad_mult=0.0"
-    options = f"dataset.train_subset={labelled} model.w2v_path={TEACHER} {schedule(ctc)} {BATCHES} {frozen}"
+    pace, frozen = f"{schedule(2 * ctc)} {BATCHES} {DROPOUT}", "model.feature_grad_mult=0.0"
+    options = f"dataset.train_subset={labelled} model.w2v_path={TEACHER} {pace} {frozen}"
     steps += tuned(out, seed, f"teacher-{labels}", options, (steps[0].name, "manifest-valid"))
     teacher = f"{out}/{seed}/teacher-{labels}"
     for row, (learned, distilled) in ROWS.items():
