@@ -32,6 +32,7 @@ from tests.helpers import RECIPES, ROOT, train, write_hubert
 pytestmark = pytest.mark.slow
 MODULES = {"distill_user_dir.infer": infer.main, "distill_user_dir.tune": tune.main}
 QUICK = {"profile": ["--seconds", "0.1", "--rounds", "1"], "results": [], "slim": [], "export": [], "transcribe": []}
+QUICK["similarity"] = ["--frames", "20"]
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if "```bash" in path.read_text(encoding="utf-8"))
 SPLITS = {"train-clean-100": 60, "train-clean-360": 2, "train-other-500": 2, "dev-other": 3, "test-other": 3}
 LIGHT = {f"1h/{fold}/clean": 1 for fold in range(6)}
