@@ -4,8 +4,9 @@
     python benchmarks/check_gpu.py --rehearse           # on a CPU, tiny, in a minute: whether all would run
 
 Fifty updates of each recipe in fp16 and bf16, one of them killed and resumed, two processes where there are two GPUs,
-fine-tuning, the same decode on the GPU and on the CPU, and the benchmark of updates. It needs no network and installs
-nothing: all runs in the Python that runs this. Stopped at any time, the same command goes on where it was.
+fine-tuning, also by a fine-tuned teacher, the same decode on the GPU and on the CPU, and the benchmark of updates. It
+needs no network and installs nothing: all runs in the Python that runs this. Stopped at any time, the same command goes
+on where it was.
 """
 
 import argparse
@@ -62,6 +63,7 @@ class Plan:
                 steps.append(self.distil(name, precision))
             for recipe in self.fine_tunings:
                 steps.append(self.fine_tune(recipe, precision, first))
+            steps.append(self.taught(self.fine_tunings[-1], precision, first))
         precision = self.precisions[-1]
         steps.append(self.distil(first, precision, f"python benchmarks/killed.py {self.updates // 2} ", "killed"))
         if self.workers > 1:
@@ -105,6 +107,16 @@ class Plan:
         options = f"model.w2v_path='{self.folder(start)}/checkpoint_last.pt' model.freeze_finetune_updates=2"
         command = self.train("finetune", recipe, label, precision, options)
         return Step(label, [command], self.folder(label), (start,))
+
+    def taught(self, recipe: str, precision: str, student: str) -> Step:
+        """By a fine-tuned model, without transcripts."""
+        teacher, label = f"{recipe} {precision}", f"{recipe} taught {precision}"
+        options = (
+            f"loss=ctc_distillation task.teacher_path='{self.folder(teacher)}/checkpoint_last.pt' "
+            f"'task.unlabelled=[train]' criterion.pseudo_weight=1 model.freeze_finetune_updates=2 "
+            f"model.w2v_path='{self.folder(f'{student} {precision}')}/checkpoint_last.pt'"
+        )
+        return Step(label, [self.train("finetune", recipe, label, precision, options)], self.folder(label), (teacher,))
 
     def decode(self, model: str, device: str, cpu: str) -> Step:
         results = f"{self.out}/decode_{device}"
