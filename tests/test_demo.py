@@ -8,6 +8,7 @@ import sys
 import pytest
 import run as demo_run
 import steps
+import trial
 from steps import histories
 
 from tests.commands import environment, kill_at, run, train_command
@@ -29,6 +30,29 @@ def test_a_teacher_of_ones_own_comes_before_all_that_needs_it(tmp_path):
     history = histories(steps)
     for row in demo_run.ROWS:
         assert "--config-name teacher" in history[f"decode-{row}"]
+
+
+def test_students_without_transcripts_learn_from_the_fine_tuned_teacher(tmp_path):
+    out = str(tmp_path)
+    steps = demo_run.data_steps(out, 24) + demo_run.model_steps(out, demo_run.TEACHER, 3, 2, transcripts=False)
+    history = histories(steps)
+    for row in demo_run.STUDENTS:
+        (step,) = (step for step in steps if step.name == f"ctc-{row}")
+        (command,) = step.commands
+        assert f"task.teacher_path={out}/ctc-teacher/checkpoint_best.pt" in command and "labelled" not in command
+        assert "loss=ctc_distillation" in command and "task.unlabelled=[train]" in command
+        assert f"checkpoint.save_dir={out}/ctc-teacher " in history[step.name]
+
+
+@pytest.mark.slow
+def test_a_small_trial_ends_in_a_table(tmp_path):
+    command = [sys.executable, str(ROOT / "recipes" / "demo" / "trial.py"), "--out", str(tmp_path), "--train", "24"]
+    command += ["--labels", "8", "--seeds", "3", "--updates", "2", "2"]
+    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == [f"| {name}" for name in ("transcripts", "teacher", *trial.ROWS)]
+    assert rows[0][1] == "8 |" and all(float(row[1].split()[0]) >= 0 for row in rows[1:])
 
 
 def test_another_file_in_the_teachers_place_is_refused(tmp_path, monkeypatch):
