@@ -96,7 +96,7 @@ def check(cfg: CtcDistillationConfig, task: Any) -> None:
 
 
 def asks_teacher(cfg: CtcDistillationConfig, task: Any) -> bool:
-    """Whether a training on these splits runs the teacher."""
+    """Whether a training on these splits cannot do without a teacher."""
     searches = cfg.pseudo_weight > 0 and not set(task.train_subset.split(",")) <= set(task.pseudo_labelled)
     return cfg.frame_weight > 0 or cfg.regression_weight > 0 or searches
 
@@ -119,7 +119,8 @@ class CtcDistillationCriterion(CtcCriterion):
         check(cfg, task.cfg)
         super().__init__(cfg, task)
         self.cfg = cfg
-        self.needs_teacher = asks_teacher(cfg, task.cfg)
+        self.searches = cfg.pseudo_weight > 0 and bool(task.cfg.teacher_path)  # be it in validations alone
+        self.needs_teacher = cfg.frame_weight > 0 or cfg.regression_weight > 0 or self.searches
         if self.needs_teacher and task.teacher is not None:
             check_teacher(cfg, task.teacher)
 
@@ -152,7 +153,7 @@ class CtcDistillationCriterion(CtcCriterion):
 
     def run_teacher(self, model: Any, sample: Dict[str, Any]) -> Optional[Taught]:
         """In the precision of the student's weights; None where nothing is asked of it."""
-        searches = self.cfg.pseudo_weight > 0 and set(sample["sources"]) != {PSEUDO}
+        searches = self.searches and set(sample["sources"]) != {PSEUDO}
         if not (self.cfg.frame_weight > 0 or self.cfg.regression_weight > 0 or searches):
             return None
         if self.task.teacher is None:

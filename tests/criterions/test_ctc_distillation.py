@@ -276,6 +276,18 @@ def test_the_teacher_is_run_only_where_it_is_asked(distilled, teacher, corpus, m
         assert setup(distilled, teacher, corpus, **more)[1].teacher is None
 
 
+@pytest.mark.parametrize("path", ["given", ""])
+def test_words_written_beforehand_need_no_teacher(distilled, teacher, corpus, path):
+    """But for validations without any words; those with transcripts have a word error rate as always."""
+    options = {"criterion.frame_weight": 0, "criterion.pseudo_weight": 1, "task.pseudo_labelled": "[train]"}
+    _, task, model, criterion = setup(distilled, path and teacher, corpus, **options)
+    assert (task.teacher is None) == (not path)
+    assert float(criterion(model, sample([2]))[0]) > 0
+    log = criterion(model.eval(), sample([0, 3]))[2]
+    assert "w_errors" in log and (float(log["pseudo"]) > 0) == bool(path)
+    assert (float(criterion(model, sample([1]))[0]) > 0) == bool(path)
+
+
 def test_ctc_takes_no_speech_without_transcripts(distilled, teacher, corpus):
     for more in ({"task.unlabelled": "[train]"}, {"task.labelled_share": 0.5}, {"task.pseudo_labelled": "[train]"}):
         with pytest.raises(ValueError, match="is for loss=ctc_distillation"):
