@@ -113,7 +113,7 @@ class Plan:
         teacher, label = f"{recipe} {precision}", f"{recipe} taught {precision}"
         options = (
             f"loss=ctc_distillation task.teacher_path='{self.folder(teacher)}/checkpoint_last.pt' "
-            f"'task.unlabelled=[train]' criterion.pseudo_weight=1 model.freeze_finetune_updates=2 "
+            f"'task.unlabelled=[train]' model.freeze_finetune_updates=2 "
             f"model.w2v_path='{self.folder(f'{student} {precision}')}/checkpoint_last.pt'"
         )
         return Step(label, [self.train("finetune", recipe, label, precision, options)], self.folder(label), (teacher,))

@@ -38,10 +38,10 @@ LETTERS = "|ETAOINHSRDLUMWCFGYPBVK'XJQZ"
 A_SECOND = 15  # letters
 KINDS: Dict[str, Dict[str, float]] = {
     "ctc": {},
-    "frames": {"frame_weight": 1.0},
-    "words": {"frame_weight": 0.0, "pseudo_weight": 1.0},
+    "frames": {"pseudo_weight": 0.0},
+    "words": {"frame_weight": 0.0},
     "frames, words": {"frame_weight": 1.0, "pseudo_weight": 1.0},
-    "frames, transcripts": {"frame_weight": 1.0, "transcript_weight": 1.0},
+    "frames, transcripts": {"pseudo_weight": 0.0, "transcript_weight": 1.0},
 }
 
 

@@ -30,7 +30,7 @@ class CtcDistillationConfig(CtcCriterionConfig):
         default=1.0, metadata={"help": "weight of the KL divergence from the teacher's posterior, frame by frame"}
     )
     pseudo_weight: float = field(
-        default=0.0,
+        default=1.0,
         metadata={
             "help": "weight of CTC on the teacher's words: its best path, or, for task.pseudo_labelled, the label file"
         },

@@ -33,17 +33,18 @@ from run import (
 from steps import Runner, Step
 
 ALL = (
-    "loss=ctc_distillation \"dataset.train_subset='{labelled},train'\" task.unlabelled=[train] task.labelled_share=0.2"
+    "loss=ctc_distillation \"dataset.train_subset='{labelled},train'\" task.unlabelled=[train] task.labelled_share=0.2 "
+    "task.teacher_path={teacher}/checkpoint_best.pt criterion.pseudo_weight=0 criterion.transcript_weight=1"
 )
 SCRATCH = "model.no_pretrained_weights=true"
 # What a student learns from: options, and whether it was distilled before. {teacher}, {labelled}: of the budget.
 ROWS = {
     "ctc": ("dataset.train_subset={labelled}", True),
-    "frames": ("{frames}", True),
-    "words": ("{frames} criterion.frame_weight=0 criterion.pseudo_weight=1", True),
-    "frames-words": ("{frames} criterion.pseudo_weight=1", True),
-    "frames-transcripts": (ALL + " task.teacher_path={teacher}/checkpoint_best.pt criterion.transcript_weight=1", True),
-    "frames-alone": ("{frames}", False),
+    "frames": ("{frames} criterion.pseudo_weight=0", True),
+    "words": ("{frames} criterion.frame_weight=0", True),
+    "frames-words": ("{frames}", True),
+    "frames-transcripts": (ALL, True),
+    "frames-alone": ("{frames} criterion.pseudo_weight=0", False),
 }
 
 

@@ -207,6 +207,7 @@ def test_half_precision(built, dtype, bound):
 
 
 HEADS = {"model.keep_heads": "true", "criterion.regression_weight": 4.0, "criterion.frame_weight": 0}
+HEADS["criterion.pseudo_weight"] = 0
 
 
 def test_regression_beside_the_units(distilled, teacher, corpus, tmp_path):
@@ -272,7 +273,8 @@ def test_the_teacher_is_run_only_where_it_is_asked(distilled, teacher, corpus, m
     task.teacher = None
     with pytest.raises(ValueError, match="there is no teacher"):
         criterion(model, sample([0]))
-    for more in ({"criterion.frame_weight": 0, "criterion.transcript_weight": 1}, {"loss": "ctc"}):
+    transcripts = {"criterion.frame_weight": 0, "criterion.pseudo_weight": 0, "criterion.transcript_weight": 1}
+    for more in (transcripts, {"loss": "ctc"}):
         assert setup(distilled, teacher, corpus, **more)[1].teacher is None
 
 
@@ -299,13 +301,13 @@ BAD = {
     "task.labels is empty": {"task.labels": "[]"},
     "criterion.temperature=0": {"criterion.temperature": 0},
     "criterion.frame_weight=-1": {"criterion.frame_weight": -1},
-    "there is no loss": {"criterion.frame_weight": 0},
+    "there is no loss": {"criterion.frame_weight": 0, "criterion.pseudo_weight": 0},
     "no transcripts in dataset.train_subset=train": {
         "criterion.transcript_weight": 1,
         "task.unlabelled": "[train]",
     },
     "task.labelled_share=0;": {"criterion.transcript_weight": 1, "task.labelled_share": 0},
-    "criterion.pseudo_weight=0": {"task.pseudo_labelled": "[train]"},
+    "criterion.pseudo_weight=0": {"criterion.pseudo_weight": 0, "task.pseudo_labelled": "[train]"},
     "task.teacher_path is not set": {"task.teacher_path": ""},
 }
 
