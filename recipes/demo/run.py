@@ -33,7 +33,7 @@ UPDATES = (600, 600, 600)
 BATCHES = "dataset.max_tokens=160000 checkpoint.save_interval_updates=200 dataset.validate_interval_updates=200"
 DISTIL, CTC = (f"{BATCHES} optimization.lr=[{rate}]" for rate in (0.004, 0.003))
 DROPOUT = "model.dropout=0.1 model.final_dropout=0.1 model.layerdrop=0.1"
-SECONDS = {"train": 0.02, "pretrain": 0.7, "distil": 0.26, "ctc": 0.22, "rest": 60}  # of an utterance, an update
+SECONDS = {"train": 0.02, "pretrain": 0.7, "distil": 0.26, "ctc": 0.3, "rest": 60}  # of an utterance, an update
 
 
 def manifest_steps(out: str, splits: Sequence[str]) -> List[Step]:
