@@ -59,7 +59,7 @@ def read_table(path: str, manifest: Manifest) -> Dict[int, Written]:
             raise ValueError(f"{path}:1: neither an utterances.tsv of infer nor `transcribe --output json`")
         for number, line in enumerate(lines, 2):
             row = dict(zip(header, line.rstrip("\n").split("\t")))
-            name = row["id"]
+            name = row.get("id", "")
             add(found, places.get(name), Written(row.get("hyp", ""), None, f"{path}:{number}"), name, manifest)
     return found
 

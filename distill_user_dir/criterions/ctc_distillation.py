@@ -104,8 +104,9 @@ def asks_teacher(cfg: CtcDistillationConfig, task: Any) -> bool:
 def check_teacher(cfg: CtcDistillationConfig, teacher: Any) -> None:
     """ValueError for a teacher of other units, and where nothing predicts its layers."""
     if teacher.units != cfg.post_process:
-        told = f"the teacher writes in units of kind {teacher.units}; add units={teacher.units}"
-        raise ValueError(f"criterion.post_process={cfg.post_process}, but {told}".replace("=letter", "=letters"))
+        group = {"letter": "letters"}.get(teacher.units, teacher.units)
+        told = f"the teacher writes in units of kind {teacher.units}; add units={group}"
+        raise ValueError(f"criterion.post_process={cfg.post_process}, but {told}")
     if cfg.regression_weight > 0 and not teacher.layers:
         raise ValueError(f"criterion.regression_weight={cfg.regression_weight:g} needs model.keep_heads=true")
 
