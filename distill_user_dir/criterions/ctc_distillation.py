@@ -12,7 +12,7 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from torch import Tensor
 
-from distill_user_dir.criterions.distillation import NO_TEACHER, check_frames, read
+from distill_user_dir.criterions.distillation import NO_TEACHER, check_frames, layer_pairs, read
 from distill_user_dir.data.dataset import PSEUDO, TRANSCRIPT
 from distill_user_dir.losses.ctc import BLANK, Units, best_path, blank_weights, ctc, frame_kl
 from distill_user_dir.losses.regression import DISTANCES, regression
@@ -168,11 +168,8 @@ class CtcDistillationCriterion(CtcCriterion):
     def regression(self, model: Any, output: Any, teacher: Taught, valid: Chosen, log: Dict[str, Any]) -> Tensor:
         """Mean over the predicted layers, summed over the valid frames."""
         targets, total = model.w2v_encoder.w2v_model.targets, 0.0
-        for number, (target, layer) in enumerate(zip(targets, output["predicted"]), 1):
-            pair = valid.of(layer), valid.of(teacher.layers[target])
-            if target not in targets[number:]:
-                del teacher.layers[target]
-            found = regression(*pair, str(self.cfg.regression_distance), self.cfg.cosine_weight)["loss"]
+        for _, layer, features in layer_pairs(targets, output["predicted"], teacher.layers, valid):
+            found = regression(layer, features, str(self.cfg.regression_distance), self.cfg.cosine_weight)["loss"]
             total = total + found / len(targets)
         log["regression"] = total.detach()
         return total

@@ -1,7 +1,7 @@
 """Criterion `distillation`: weighs the losses, logs them, and leaves their arithmetic to `losses/`."""
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from fairseq import utils
@@ -15,6 +15,7 @@ from distill_user_dir.losses.features import feature_penalty
 from distill_user_dir.losses.frontend import frontend_loss
 from distill_user_dir.losses.regression import regression
 from distill_user_dir.modules.frame_alignment import align, labelled_frames
+from distill_user_dir.modules.padding import Chosen
 from distill_user_dir.stages import check_stages
 
 NO_TEACHER = "there is no teacher: this model was rebuilt from its checkpoint, not built to be distilled"
@@ -126,11 +127,7 @@ class DistillationCriterion(FairseqCriterion):
         """Mean over the predicted layers, summed over the valid frames."""
         valid = predicted.valid
         total, parts = 0.0, {"distance": 0.0, "cosine": 0.0}
-        for number, (target, layer) in enumerate(zip(predicted.targets, predicted.layers), 1):
-            features = teacher.layers[target]
-            if target not in predicted.targets[number:]:
-                del teacher.layers[target]
-            layer, features = valid.of(layer), valid.of(features)
+        for target, layer, features in layer_pairs(predicted.targets, predicted.layers, teacher.layers, valid):
             sums = regression(layer, features, str(self.cfg.regression_distance), self.cfg.cosine_weight)
             total = total + sums["loss"] / len(predicted.targets)
             log[f"layer_{target}"] = sums["loss"].detach()
@@ -191,6 +188,18 @@ class DistillationCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def layer_pairs(
+    targets: Sequence[int], predicted: Sequence[Tensor], layers: Dict[int, Tensor], valid: Chosen
+) -> Iterator[Tuple[int, Tensor, Tensor]]:
+    """For each predicted layer its number in the teacher, and the valid frames of the prediction and of the teacher's,
+    (F, D) each. Takes from `layers` what is needed no more."""
+    for number, (target, layer) in enumerate(zip(targets, predicted), 1):
+        features = layers[target]
+        if target not in targets[number:]:
+            del layers[target]
+        yield target, valid.of(layer), valid.of(features)
 
 
 def read(values: Dict[str, Any]) -> Dict[str, float]:

@@ -45,13 +45,14 @@ class CtcTeacher(Teacher):
 def dictionary_in(path: str, given: Optional[str] = None) -> Dictionary:
     """Of a fine-tuned checkpoint, or the file that is given in its place. CheckpointError or ValueError where there is
     none."""
-    if not hubert_in(path).fine_tuned:
+    content = load(path, mapped=True)
+    if not hubert_in(path, content).fine_tuned:
         raise ValueError(f"{path}: not fine-tuned, it has no units to teach; fine-tune it with recipes/finetune first")
     if given and not os.path.isfile(given):
         raise ValueError(f"task.teacher_dict={given}: no such file")
     if given:
         return read_dictionary(given)
-    found = (load(path, mapped=True).get("task_state") or {}).get("target_dictionary")
+    found = (content.get("task_state") or {}).get("target_dictionary")
     if found is None:
         raise CheckpointError(f"{path}: it holds no dictionary of its units; name the file with task.teacher_dict")
     return found
