@@ -47,12 +47,17 @@ def test_students_without_transcripts_learn_from_the_fine_tuned_teacher(tmp_path
 @pytest.mark.slow
 def test_a_small_trial_ends_in_a_table(tmp_path):
     command = [sys.executable, str(ROOT / "recipes" / "demo" / "trial.py"), "--out", str(tmp_path), "--train", "24"]
-    command += ["--labels", "8", "--seeds", "3", "--updates", "2", "2"]
+    command += ["--labels", "8", "--seeds", "3", "--updates", "2", "2", "--cells", str(tmp_path / "cells")]
     done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-4000:]
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert [row[0] for row in rows] == [f"| {name}" for name in ("transcripts", "teacher", *trial.ROWS)]
-    assert rows[0][1] == "8 |" and all(float(row[1].split()[0]) >= 0 for row in rows[1:])
+    assert [row[0] for row in rows] == [f"| {name}" for name in ("row", "teacher", *trial.ROWS)]
+    assert rows[0][1] == "8 transcripts" and all(float(row[1]) >= 0 for row in rows[1:])
+    for name in ("teacher", *trial.ROWS):
+        cell = json.loads((tmp_path / "cells" / name / "3-8.json").read_text())
+        assert cell["parameters"] > 0 and str(tmp_path) not in "".join(cell["commands"])
+    again = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert "7 of 7 cells are there" in again.stdout and "$ " not in again.stdout
 
 
 def test_another_file_in_the_teachers_place_is_refused(tmp_path, monkeypatch):

@@ -47,13 +47,17 @@ def manifest_steps(out: str, splits: Sequence[str]) -> List[Step]:
     return steps
 
 
+def speech_steps(out: str, train: int, valid: int, test: int) -> List[Step]:
+    """Speech, manifests and letters; utterances of each split."""
+    voices = "natural espeak" if sys.version_info >= (3, 9) else "espeak"
+    options = f"--grammar digits --voices {voices} --vary --train {train} --valid {valid} --test {test}"
+    steps = [Step("speech", [f"python manifests/synthetic.py {out}/speech {options}"], f"{out}/speech")]
+    return steps + manifest_steps(out, ("train", "valid", "test"))
+
+
 def data_steps(out: str, train: int) -> List[Step]:
     """Speech, manifests, letters, and a twelfth of it with labels for CTC."""
-    voices = "natural espeak" if sys.version_info >= (3, 9) else "espeak"
-    options = f"--grammar digits --voices {voices} --vary"
-    sizes = f"--train {train} --valid {max(4, train // 25)} --test {max(8, train * 5 // 12)}"
-    steps = [Step("speech", [f"python manifests/synthetic.py {out}/speech {options} {sizes}"], f"{out}/speech")]
-    steps += manifest_steps(out, ("train", "valid", "test"))
+    steps = speech_steps(out, train, max(4, train // 25), max(8, train * 5 // 12))
     labelled = f"python manifests/subset.py {out}/data train labelled --utterances {max(8, train // 12)}"
     return [*steps, Step("labelled", [labelled], None, ("manifest-train",))]
 

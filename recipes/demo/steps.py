@@ -163,7 +163,8 @@ class Runner:
 def histories(steps: List[Step]) -> Dict[str, str]:
     """All that leads to each step's result, in the order of the list: commands, and the configs that they name."""
     needed: Dict[str, set] = {}
-    told = {step.name: "".join(f"{command}{configs(command)}\n" for command in step.commands) for step in steps}
+    known: Dict[str, str] = {}
+    told = {step.name: "".join(f"{command}{configs(command, known)}\n" for command in step.commands) for step in steps}
     for step in steps:
         needed[step.name] = {step.name}.union(*(needed[name] for name in step.needs))
     return {
@@ -171,16 +172,19 @@ def histories(steps: List[Step]) -> Dict[str, str]:
     }
 
 
-def configs(command: str) -> str:
-    """A hash of what the YAMLs in a command's --config-dir say, without their comments; nothing for other commands."""
+def configs(command: str, known: Dict[str, str]) -> str:
+    """A hash of what the YAMLs in a command's --config-dir say, without their comments; nothing for other commands.
+    known: the hashes of folders so far."""
     found = re.search(r"--config-dir (\S+)", command)
     if found is None:
         return ""
-    contents = []
-    for path in sorted(glob.glob(f"{found.group(1)}/**/*.yaml", recursive=True)):
-        with open(path, encoding="utf-8") as file:
-            contents.append([os.path.relpath(path, found.group(1)), yaml.safe_load(file)])
-    return " # configs " + hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
+    if found.group(1) not in known:
+        contents = []
+        for path in sorted(glob.glob(f"{found.group(1)}/**/*.yaml", recursive=True)):
+            with open(path, encoding="utf-8") as file:
+                contents.append([os.path.relpath(path, found.group(1)), yaml.safe_load(file)])
+        known[found.group(1)] = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
+    return f" # configs {known[found.group(1)]}"
 
 
 def progress(line: str) -> str:

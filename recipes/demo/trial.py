@@ -5,16 +5,16 @@
 
 The repository's HuBERT is fine-tuned on a few transcripts, and its students learn from it on all of the demo's speech;
 or, as `ctc`, from the transcripts alone. A seed sets the students' initialisation, batches, and which utterances have
-labels. Every step is a command that could be typed; what is done is not done again.
+labels. Every step is a command that could be typed; what is done is not done again. Each result is kept in
+recipes/demo/cells/trial, and only what is missing there is run.
 """
 
 import argparse
-import json
 import os
-import statistics
 import sys
 from typing import Dict, List, Sequence
 
+import study_cells
 from run import (
     BATCHES,
     CTC,
@@ -30,7 +30,11 @@ from run import (
     train,
     without_transcripts,
 )
-from steps import Runner, Step
+from steps import Step
+from study_cells import Target
+from study_statistics import differences, mean_of
+
+CELLS = f"{study_cells.CELLS}/trial"
 
 ALL = (
     "loss=ctc_distillation \"dataset.train_subset='{labelled},train'\" task.unlabelled=[train] task.labelled_share=0.2 "
@@ -84,25 +88,33 @@ def budget_steps(out: str, seed: int, labels: int, distil: int, ctc: int) -> Lis
     return steps
 
 
-def rates(out: str, row: str, labels: int, seeds: Sequence[int]) -> List[float]:
-    """The word error rate of each seed, in per cent."""
-    found = []
-    for seed in seeds:
-        with open(f"{out}/{seed}/{row}-{labels}/test/wer.json", encoding="utf-8") as file:
-            found.append(json.load(file)["wer"])
-    return found
+def targets(cells: str, budgets: Sequence[int], seeds: Sequence[int]) -> List[Target]:
+    """A cell for each row, seed and budget."""
+    return [
+        Target(study_cells.path_of(cells, row, seed, labels), f"decode-{row}-{labels}-{seed}")
+        for seed in seeds
+        for labels in budgets
+        for row in ("teacher", *ROWS)
+    ]
 
 
-def table(out: str, budgets: Sequence[int], seeds: Sequence[int]) -> str:
-    """Mean and standard deviation over the seeds, a line for each row."""
-    cells: Dict[str, List[str]] = {}
+def table(cells: str, budgets: Sequence[int], seeds: Sequence[int]) -> str:
+    """For each row and budget the mean over the seeds, and its mean difference to `ctc` with the same seed; both with
+    their 95% intervals."""
+    found: Dict[str, Dict[int, Dict[int, float]]] = {}
+    for (row, seed, labels), cell in study_cells.read_all(cells).items():
+        if seed in seeds:
+            found.setdefault(row, {}).setdefault(labels, {})[seed] = cell["wer"]
+    head = [f"{labels} transcripts | to ctc" for labels in budgets]
+    lines = [f"| row | {' | '.join(head)} |", "|---" * (2 * len(budgets) + 1) + "|"]
     for row in ("teacher", *ROWS):
+        texts = []
         for labels in budgets:
-            found = rates(out, row, labels, seeds)
-            spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
-            cells.setdefault(row, []).append(f"{statistics.mean(found):.1f}{spread}")
-    lines = [f"| transcripts | {' | '.join(map(str, budgets))} |", "|---" * (len(budgets) + 1) + "|"]
-    return "\n".join(lines + [f"| {row} | {' | '.join(found)} |" for row, found in cells.items()])
+            texts.append(mean_of(list(found[row][labels].values())).text())
+            same = row in ("teacher", "ctc")
+            texts.append("" if same else differences(found[row][labels], found["ctc"][labels]).text("+"))
+        lines.append(f"| {row} | {' | '.join(texts)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -111,6 +123,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=1200, metavar="N", help="training utterances (1200)")
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 400], metavar="N", help="transcripts (100 400)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], metavar="N", help="(1 2 3 4 5)")
+    parser.add_argument("--cells", default=CELLS, metavar="DIR", help="of the results (recipes/demo/cells/trial)")
     parser.add_argument("--updates", type=int, nargs=2, default=[600, 600], metavar="N", help="distillation, CTC (600)")
     args = parser.parse_args()
     check_shipped()
@@ -120,8 +133,8 @@ def main() -> None:
         steps.append(distil_step(out, seed, args.updates[0]))
         for labels in args.labels:
             steps += budget_steps(out, seed, labels, *args.updates)
-    Runner(steps, out, ROOT, jobs=2).run()
-    print(f"\n{table(out, args.labels, args.seeds)}")
+    study_cells.run(targets(args.cells, args.labels, args.seeds), steps, out, TEACHER)
+    print(f"\n{table(args.cells, args.labels, args.seeds)}")
 
 
 if __name__ == "__main__":

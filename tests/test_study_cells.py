@@ -1,0 +1,71 @@
+"""Cells of the study: kept under version control, made again where their commands change; means and differences."""
+
+import json
+import os
+
+import pytest
+import study_cells
+import trial
+from steps import Step
+from study_cells import Target
+from study_statistics import Mean, differences, mean_of
+
+from distill_user_dir.student import load_student
+from tests.helpers import ROOT
+
+
+def test_a_cell_is_made_again_where_its_commands_have_changed(tmp_path):
+    out, path = str(tmp_path / "out"), str(tmp_path / "cell.json")
+    steps = [Step("a", [f"train {out}/a {ROOT}/recipes/x.yaml"], None), Step("b", [f"decode {out}/a"], None, ("a",))]
+    commands = study_cells.commands_of(study_cells.histories(steps)["b"], out)
+    assert commands == ["train OUT/a recipes/x.yaml", "decode OUT/a"]
+    target = Target(path, "b")
+    assert study_cells.missing([target], steps, out) == [target]
+    study_cells.write(path, {"commands": commands})
+    assert study_cells.missing([target], steps, out) == []
+    moved = [step._replace(commands=[command.replace(out, "/other") for command in step.commands]) for step in steps]
+    assert study_cells.missing([target], moved, "/other") == []  # a study goes on in another folder
+    longer = [steps[0]._replace(commands=[f"{steps[0].commands[0]} --more"]), steps[1]]
+    assert study_cells.missing([target], longer, out) == [target]
+
+
+def test_a_cell_holds_all_that_led_to_it_and_is_written_as_soon_as_it_is_decoded(tmp_path, distilled, monkeypatch):
+    out, results = tmp_path / "out", tmp_path / "out" / "model" / "test"
+    scored = {"wer": 12.5, "wer_interval": [10, 15], "cer": 5.0, "utterances": 2, "rtf": 0.01}
+    lines = ["word_errors\twords\tref", "1\t5\tONE", '0\t3\t"TWO']
+    script = tmp_path / "decode.py"
+    script.write_text(
+        f"import os\nos.makedirs({str(results)!r}, exist_ok=True)\nos.symlink({distilled!r}, {str(results)!r} + "
+        f"'/../checkpoint_best.pt')\nopen({str(results)!r} + '/wer.json', 'w').write({json.dumps(scored)!r})\n"
+        f"open({str(results)!r} + '/utterances.tsv', 'w').write({chr(10).join(lines)!r})\n"
+    )
+    steps = [Step("decode", [f"python {script}"], str(results)), Step("other", ["false"], None)]
+    path = str(tmp_path / "cells" / "row" / "1-100.json")
+    study_cells.run([Target(path, "decode")], steps, str(out), distilled, jobs=1)  # what no cell needs is not run
+    (key,) = found = study_cells.read_all(str(tmp_path / "cells"))
+    cell = found[key]
+    assert key == ("row", 1, 100) and cell["wer"] == 12.5 and cell["words"] == 8
+    assert cell["parameters"] == sum(p.numel() for p in load_student(distilled, folded=False).parameters())
+    assert cell["teacher"] == study_cells.sha256(distilled) and set(cell["seconds"]) == {"decode"}
+    os.remove(path)
+    script.unlink()
+    study_cells.run([Target(path, "decode")], steps, str(out), distilled, jobs=1)  # decoded before: written anew
+    assert study_cells.read(path)["wer"] == 12.5
+
+
+def test_means_differences_and_verdicts_by_hand():
+    found = mean_of([1.0, 2.0, 3.0])  # t of 2 degrees of freedom, 97.5%: 4.3027; deviation 1
+    assert found == Mean(2.0, 1.0, pytest.approx(4.3027 / 3**0.5, abs=1e-4), 3)
+    assert mean_of([]) is None and mean_of([5.0]) == Mean(5.0, None, None, 1)
+    assert mean_of([5.0]).verdict == mean_of([-1.0, 2.0]).verdict == "undecided"
+    assert mean_of([1.0, 1.1, 0.9]).verdict == "worse" and mean_of([-1.0, -1.1, -0.9]).verdict == "better"
+    paired = differences({1: 30.0, 2: 40.0, 3: 99.0}, {1: 35.0, 2: 44.0, 4: 0.0})  # seeds 1 and 2 alone
+    assert (paired.mean, paired.seeds) == (-4.5, 2)
+    assert differences({1: 30.0}, {2: 30.0}) is None
+
+
+def test_the_trials_cells_are_those_of_its_rows():
+    targets = trial.targets("cells", [100], [1, 2])
+    assert len(targets) == 2 * (1 + len(trial.ROWS))
+    steps = {step.name for seed in (1, 2) for step in trial.budget_steps("OUT", seed, 100, 6, 6)}
+    assert {target.step for target in targets} <= steps
