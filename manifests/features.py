@@ -18,12 +18,12 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 import tqdm
 
+from distill_user_dir.data.arrays import read_centres
 from distill_user_dir.data.audio import SAMPLE_RATE, read_samples
 from distill_user_dir.data.manifest import read_manifest
 from distill_user_dir.files import replacing
 from distill_user_dir.machine import need, usable_device
 from distill_user_dir.messages import tell
-from manifests.arrays import read_centres
 from manifests.kmeans import label_line
 from manifests.tsv import MIN_SAMPLES
 

@@ -12,6 +12,8 @@ that is, is told, and refused above --memory; --percent 0.1 learns on a tenth of
     python manifests/kmeans.py FEAT_DIR --splits train --join --nshard 8 --dest DATA
 
 With --kmeans, features.py writes labels, and no features at all; --join puts the shards' in the manifest's order.
+With --label km4 the files are {split}.km4, dict.km4.txt and kmeans.km4.npy: a label set of several. Each set has a
+FEAT_DIR of its own.
 """
 
 import argparse
@@ -25,11 +27,12 @@ from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from distill_user_dir.data.manifest import read_manifest
-from distill_user_dir.files import replacing, utf8_lines, write_lines
+from distill_user_dir.data.arrays import read_centres
+from distill_user_dir.files import replacing, write_lines
 from distill_user_dir.machine import need
 from distill_user_dir.messages import plain, tell
-from manifests.arrays import read_centres, read_counts, read_features
+from manifests.arrays import read_counts, read_features
+from manifests.label_files import DEFAULT, LabelFiles
 
 SCRIPTS = os.path.join(os.path.dirname(find_spec("fairseq").origin), "examples", "hubert", "simple_kmeans")
 # runs a script, which would pickle its model, and keeps the centres alone
@@ -132,36 +135,6 @@ def read_lengths(feat_dir: str, split: str, nshard: int) -> List[List[int]]:
     return shards
 
 
-def join_labels(folder: str, split: str, nshard: int) -> List[str]:
-    """The label lines of all shards in order; ValueError where one is missing."""
-    lines: List[str] = []
-    for rank in range(nshard):
-        path = os.path.join(folder, f"{split}_{rank}_{nshard}.km")
-        if not os.path.isfile(path):
-            raise ValueError(f"{path}: no such file; make it with --nshard {nshard} --rank {rank}")
-        with utf8_lines(path) as stream:
-            lines.extend(line.rstrip("\n") for line in stream)
-    return lines
-
-
-def write_joined(folder: str, dest: str, splits: Sequence[str], nshard: int, clusters: int) -> None:
-    """{split}.km, in the order of the manifests, and dict.km.txt."""
-    joined = {split: join_labels(folder, split, nshard) for split in splits}
-    known = {str(cluster) for cluster in range(clusters)}
-    for split, lines in joined.items():
-        for number, line in enumerate(lines, 1):
-            if not line.split() or not known.issuperset(line.split()):
-                raise ValueError(f"{folder}: utterance {number} of {split} has labels that are none of {clusters}")
-    for split, lines in joined.items():
-        tsv = os.path.join(dest, f"{split}.tsv")
-        count = len(read_manifest(tsv).names) if os.path.isfile(tsv) else len(lines)
-        if count != len(lines):
-            raise ValueError(f"{folder}: labels of {len(lines)} utterances, and {tsv} has {count}; make them anew")
-    for split, lines in joined.items():
-        write_lines(os.path.join(dest, f"{split}.km"), lines)
-    write_lines(os.path.join(dest, "dict.km.txt"), [f"{cluster} 1" for cluster in range(clusters)])
-
-
 class Learning(NamedTuple):
     """percent: the share of the utterances to learn on, from 0 to 1, or -1 for all; memory: gigabytes at most."""
 
@@ -181,26 +154,25 @@ class Learning(NamedTuple):
             raise ValueError(f"--seed {self.seed} --threads {self.threads}: expected 0 or more, and 1 or more")
 
 
-def label(feat_dir: str, splits: Sequence[str], dest: str, nshard: int, learning: Optional[Learning]) -> None:
-    """Labels all splits with the clusters learned on the first, or, without `learning`, with DEST/kmeans.npy.
+def label(feat_dir: str, splits: Sequence[str], files: LabelFiles, nshard: int, learning: Optional[Learning]) -> None:
+    """Labels all splits with the clusters learned on the first, or, without `learning`, with those in `files.centres`.
 
     ValueError where features are missing, or where a script of fairseq's fails.
     """
     lengths = {split: read_lengths(feat_dir, split, nshard) for split in splits}
-    path = os.path.join(dest, "kmeans.npy")
     if learning is not None:
         learning.check(sum(map(sum, lengths[splits[0]])))
         check_memory(feat_dir, splits[0], lengths[splits[0]], learning.percent, learning.memory)
         threads = learning.threads or default_threads()
         centres = learn(feat_dir, splits[0], nshard, learning.clusters, learning.seed, learning.percent, threads)
-        os.makedirs(dest, exist_ok=True)
-        with replacing(path) as temporary, open(temporary, "wb") as stream:
+        os.makedirs(files.dest, exist_ok=True)
+        with replacing(files.centres) as temporary, open(temporary, "wb") as stream:
             np.save(stream, centres)
-    centres = read_centres(path)
+    centres = read_centres(files.centres)
     for split in splits:
         for rank in range(nshard):
             dump_labels(feat_dir, split, nshard, rank, centres, lengths[split][rank])
-    write_joined(feat_dir, dest, splits, nshard, len(centres))
+    files.write(feat_dir, splits, nshard, len(centres))
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -209,9 +181,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--splits", nargs="+", default=["train", "valid"], help="to label; learns on the first")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--clusters", type=int, help="learn so many; HuBERT Base: 100 on MFCC, 500 on its own layers")
-    what.add_argument("--known", action="store_true", help="learn none: label with DATA/kmeans.npy")
+    what.add_argument("--known", action="store_true", help="learn none: label with the centres in DATA")
     what.add_argument("--join", action="store_true", help="only join the labels that features.py --kmeans wrote")
     parser.add_argument("--dest", default=".", metavar="DATA", help="folder of the labels (default: this one)")
+    parser.add_argument("--label", default=DEFAULT, metavar="NAME", help="name of the label set (default km)")
     parser.add_argument("--nshard", type=int, default=1, help="shards of the features (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the clustering (default 0)")
     parser.add_argument("--percent", type=float, default=-1, help="share to learn on, 0 to 1 (default -1: all)")
@@ -227,12 +200,13 @@ def main(argv: Optional[List[str]] = None) -> int:
             need("sklearn", "manifests"), need("joblib", "manifests")
         if args.nshard < 1:
             raise ValueError(f"--nshard {args.nshard}: expected 1 or more")
+        files = LabelFiles(args.dest, args.label)
+        files.check()
         if args.join:
-            centres = read_centres(os.path.join(args.dest, "kmeans.npy"))
-            write_joined(args.feat_dir, args.dest, args.splits, args.nshard, len(centres))
+            files.write(args.feat_dir, args.splits, args.nshard, len(read_centres(files.centres)))
         else:
             learning = Learning(args.clusters, args.seed, args.percent, args.memory, args.threads)
-            label(args.feat_dir, args.splits, args.dest, args.nshard, None if args.known else learning)
+            label(args.feat_dir, args.splits, files, args.nshard, None if args.known else learning)
     except (ValueError, OSError) as error:
         tell(error)
         return 1

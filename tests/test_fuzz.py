@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill_user_dir.checkpoints.loading import CheckpointError, load
+from distill_user_dir.data.arrays import read_centres
 from distill_user_dir.data.audio import AudioError
 from distill_user_dir.data.fbank_stats import read_stats
 from distill_user_dir.data.frame_labels import check_frame_labels
 from distill_user_dir.data.manifest import Manifest, check_labels, read_dictionary, read_manifest
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.student import load_student
-from manifests.arrays import read_centres
 from manifests.corpus import read_table
 from manifests.letters import read_files
 from tests.helpers import dictionary, write_hubert

@@ -12,6 +12,7 @@ import torch
 
 from distill_user_dir import profile, results, slim
 from distill_user_dir.checkpoints.loading import load
+from distill_user_dir.data.arrays import read_centres
 from distill_user_dir.data.audio import num_samples
 from distill_user_dir.data.fbank_stats import read_stats
 from distill_user_dir.data.manifest import check_labels, read_manifest
@@ -19,7 +20,6 @@ from distill_user_dir.decoding.lexicon import check_lexicon
 from distill_user_dir.modules.fbank import KaldiFbank
 from distill_user_dir.student import load_student
 from manifests import (
-    arrays,
     check,
     corpus,
     fbank_stats,
@@ -342,7 +342,7 @@ def _(folder):
 
 @refused("pipe: cluster centres", "no file but a device or pipe")
 def _(folder):
-    return lambda: arrays.read_centres(pipe(folder, "kmeans.npy"))
+    return lambda: read_centres(pipe(folder, "kmeans.npy"))
 
 
 @refused("labels with the line ends of Windows", "train.ltr:1: a carriage return")
@@ -369,7 +369,7 @@ def _(folder):
 @refused("cluster centres with a NaN", "kmeans.npy: no cluster centres, or some that are not finite")
 def _(folder):
     np.save(str(folder / "kmeans.npy"), np.full((2, 3), np.nan, dtype=np.float32))
-    return lambda: arrays.read_centres(str(folder / "kmeans.npy"))
+    return lambda: read_centres(str(folder / "kmeans.npy"))
 
 
 def shard(folder, lengths, frames=4, value=1.0):
@@ -512,6 +512,8 @@ KMEANS = {
     "--clusters 2 --seed -1": "--seed -1",
     "--clusters 2 --threads 0": "--threads 0",
     "--clusters 2 --nshard 0": "--nshard 0: expected 1 or more",
+    "--known --label ../km": "--label '../km': expected letters, digits and _",
+    "--known --label tsv": "--label 'tsv': expected letters, digits and _, as in km4; none of tsv",
 }
 for options, line in KMEANS.items():
 

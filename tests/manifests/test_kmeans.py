@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from manifests import features, kmeans
+from manifests.label_files import join_labels
 
 DIM, CLUSTERS = 8, 4
 
@@ -65,11 +66,11 @@ def test_a_script_that_fails_ends_with_its_last_words(tmp_path, capfd, monkeypat
 def test_labels_of_all_shards_in_order(tmp_path):
     (tmp_path / "train_0_2.km").write_text("1 2 3\n4\n")
     (tmp_path / "train_1_2.km").write_text("5 6\n")
-    assert kmeans.join_labels(str(tmp_path), "train", 2) == ["1 2 3", "4", "5 6"]
+    assert join_labels(str(tmp_path), "train", 2) == ["1 2 3", "4", "5 6"]
     with pytest.raises(ValueError, match="train_2_3.km: no such file; make it with --nshard 3 --rank 2"):
         for rank in range(2):
             (tmp_path / f"train_{rank}_3.km").write_text("1\n")
-        kmeans.join_labels(str(tmp_path), "train", 3)
+        join_labels(str(tmp_path), "train", 3)
 
 
 @pytest.mark.slow
@@ -101,6 +102,37 @@ def test_centres_that_are_none_are_refused(tmp_path, capsys, content):
     np.save(str(path), array, allow_pickle=True)
     with pytest.raises(ValueError, match="no cluster centres"):
         kmeans.read_centres(str(path))
+
+
+def test_label_sets_of_two_layers_stand_side_by_side(tmp_path, corpus, checkpoints):
+    """From audio to files that fairseq's task reads, by each way to make them; `km` is as it was."""
+    data = tmp_path / "data"
+    shutil.copytree(str(corpus), str(data), ignore=shutil.ignore_patterns("*.km*"))
+    for layer, clusters in ((1, 5), (3, 8)):
+        feat, name = tmp_path / f"layer{layer}", f"km{layer}"
+        hubert = ["--feature", "hubert", "--checkpoint", checkpoints("tiny"), "--layer", str(layer)]
+        assert features.main([str(data), "valid", str(feat), *hubert]) == 0
+        arguments = [str(feat), "--splits", "valid", "--dest", str(data), "--label", name]
+        assert kmeans.main([*arguments, "--clusters", str(clusters), "--threads", "1"]) == 0
+        assert np.load(str(data / f"kmeans.{name}.npy")).shape == (clusters, 48)
+        expected = (data / f"valid.{name}").read_bytes()
+        assert {int(label) for label in expected.split()} == set(range(clusters))
+        for again in ("--known", "--join"):
+            (data / f"valid.{name}").unlink()
+            assert kmeans.main([*arguments, again]) == 0
+            assert (data / f"valid.{name}").read_bytes() == expected
+        assert (data / f"dict.{name}.txt").read_text() == "".join(f"{cluster} 1\n" for cluster in range(clusters))
+    made = sorted(path.name for path in data.iterdir() if "km" in path.name)
+    assert made == ["dict.km1.txt", "dict.km3.txt", "kmeans.km1.npy", "kmeans.km3.npy", "valid.km1", "valid.km3"]
+
+
+@pytest.mark.parametrize("name", ["", "km 4", "../km", "km.4", "tsv", "k\n"])
+def test_a_name_that_is_no_word_is_refused(tmp_path, capsys, name):
+    write_features(tmp_path / "feat", "train", 1, [10], seed=0)
+    arguments = [str(tmp_path / "feat"), "--splits", "train", "--clusters", "2", "--dest", str(tmp_path / "data")]
+    assert kmeans.main([*arguments, "--label", name]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("--label ") and told.count("\n") == 1 and not (tmp_path / "data").exists()
 
 
 def test_labels_by_shard_are_those_in_one_piece(tmp_path, corpus, checkpoints):
