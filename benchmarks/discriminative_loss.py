@@ -1,29 +1,33 @@
-"""Memory and time of the discriminative loss, forward and backward, and its share of a distillation update.
+"""Memory and time of the discriminative loss, forward and backward, with several label sets, and its share of a
+distillation update.
 
 python benchmarks/discriminative_loss.py                  # 9,000 frames, 504 clusters, a full-size update of 2 x 10 s
 python benchmarks/discriminative_loss.py --frames 9000 --broadcast-frames 9000      # needs 25 GB
 
 Beside the matrix product stands the form of earlier code, which broadcasts frames and clusters against each other
-before it takes cosines; by default on fewer frames, since all of it grows with their number.
+before it takes cosines; by default on fewer frames, since all of it grows with their number. Several label sets are
+judged one at a time, as the criterion has it: beside one set they take their inputs and gradients, but no more logits.
 """
 
 import argparse
 import logging
+import os
 from typing import Callable, Tuple
 
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from distill_user_dir.criterions.discriminative import Temperatures, sums_of_sets
 from distill_user_dir.losses.discriminative import soft_loss
 from distill_user_dir.losses.regression import regression
 from distill_user_dir.measure import interleaved, peak_memory
 from distill_user_dir.models.student_config import student_config
 from distill_user_dir.models.student_hubert import StudentHubert
-from distill_user_dir.modules.cluster_heads import CodebookHead, cosines
+from distill_user_dir.modules.cluster_heads import CodebookHead, LinearHead, cosines
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.modules.padding import Chosen
-from distill_user_dir.teaching.teacher import Teacher
+from distill_user_dir.teaching.teacher import Teacher, TeacherOutput
 
 EMBED_DIM = 256
 TASK = OmegaConf.create({"normalize": False, "sample_rate": 16000})
@@ -67,6 +71,34 @@ def form_table(frames: int, broadcast_frames: int, clusters: int, rounds: int) -
         print(f"  {form:<15} {count:>6} frames  {peak / 1e6:>8.0f} MB  {seconds:>7.3f} s  loss {run():.5f}")
 
 
+def label_sets(sets: int, frames: int, clusters: int) -> Callable[[], float]:
+    """Soft loss of a linear head on several label sets, each with frames and a teacher's frames of its own."""
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = (torch.randn(sets, frames, EMBED_DIM, generator=generator) for _ in range(2))
+    head, theirs = (LinearHead(EMBED_DIM, [clusters] * sets) for _ in range(2))
+
+    def run(count: int = frames) -> float:
+        @torch.no_grad()
+        def target(number: int) -> Tensor:
+            return theirs(teacher[number, :count], number)
+
+        made = [head.of_set(number, x[:count].clone().requires_grad_()) for number, x in enumerate(student)]
+        value = sum(loss for loss, _, _ in sums_of_sets(made, target, Temperatures(1.0, 1.0)))
+        value.backward()
+        return float(value.detach()) / count
+
+    run(2)  # what torch imports at the first time is no part of it
+    return run
+
+
+def sets_table(frames: int, clusters: int, rounds: int) -> None:
+    print(f"label sets of {clusters} clusters, {frames} frames of {EMBED_DIM}, float32, forward and backward")
+    for sets in (1, 3):
+        seconds = interleaved({"": label_sets(sets, frames, clusters)}, rounds)[""]
+        peak = peak_memory(label_sets, sets, frames, clusters)[1]
+        print(f"  {sets} of them        {peak / 1e6:>8.0f} MB  {seconds:>7.3f} s")
+
+
 def pair(clusters: int) -> Tuple[StudentHubert, Teacher]:
     """A deep-and-thin student and a HuBERT-Base-shaped teacher, both with random weights and clusters."""
     torch.manual_seed(1)
@@ -91,6 +123,11 @@ def pair(clusters: int) -> Tuple[StudentHubert, Teacher]:
     return student, teacher
 
 
+def said(teacher: Teacher, output: TeacherOutput, frames: Chosen) -> Tensor:
+    """(F, C) logits of the teacher's one label set."""
+    return teacher.clusters(teacher.chosen(output, frames)[0], 0)
+
+
 def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None:
     """A deep-and-thin student under a HuBERT-Base-shaped teacher: the whole update, and the discriminative part of it
     (heads of both, loss, and backward to the student's last layer)."""
@@ -102,7 +139,7 @@ def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None
     def update() -> None:
         predicted, given = student(audio), teacher(audio)
         valid = predicted.valid
-        total = soft_loss(predicted.clusters[0], teacher.clusters(given, valid)[0], 0.1, 0.1)
+        total = soft_loss(predicted.clusters[0].logits(), said(teacher, given, valid), 0.1, 0.1)
         for target, layer in zip(predicted.targets, predicted.layers):
             total = total + regression(valid.of(layer), valid.of(given.layers[target]), "l1", 1.0)["loss"]
         total.backward()
@@ -111,7 +148,7 @@ def update_share(batch: int, seconds: float, clusters: int, rounds: int) -> None
     def discriminative() -> None:
         valid = Chosen.where(~frames.padding_mask, audio.device)
         x = top.clone().requires_grad_()
-        soft_loss(student.cluster_head(valid.of(x))[0], teacher.clusters(frames, valid)[0], 0.1, 0.1).backward()
+        soft_loss(student.cluster_head(valid.of(x)), said(teacher, frames, valid), 0.1, 0.1).backward()
         student.zero_grad()
 
     taken = interleaved({"update": update, "discriminative": discriminative}, rounds)
@@ -132,7 +169,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="timed (3)")
     args = parser.parse_args()
     logging.disable(logging.INFO)  # fairseq logs every config
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # glibc of later processes: what is freed is no longer resident
     form_table(args.frames, args.broadcast_frames, args.clusters, args.rounds)
+    sets_table(args.frames, args.clusters, args.rounds)
     update_share(args.batch, args.seconds, args.clusters, args.rounds)
 
 

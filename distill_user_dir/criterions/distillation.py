@@ -9,8 +9,8 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.logging import metrics
 from torch import Tensor
 
+from distill_user_dir.criterions.discriminative import Target, Temperatures, sums_of_sets
 from distill_user_dir.criterions.distillation_config import FRONTS, DistillationCriterionConfig
-from distill_user_dir.losses.discriminative import agreement, hard_loss, soft_loss
 from distill_user_dir.losses.features import feature_penalty
 from distill_user_dir.losses.frontend import frontend_loss
 from distill_user_dir.losses.regression import regression
@@ -76,11 +76,13 @@ class DistillationCriterion(FairseqCriterion):
         counted = predicted.counted.count
         log.update(counted=counted, sample_size=log["ntokens"] if self.cfg.regression_weight > 0 else counted)
         loss = 0.0
+        target = None  # before the regression, which lets go of the teacher's layers
+        if self.cfg.discriminative_weight > 0:
+            target = self.target(model, sample, predicted, teacher)
         if self.cfg.regression_weight > 0:
             loss = loss + self.cfg.regression_weight * self.regression(predicted, teacher, log)
-        if self.cfg.discriminative_weight > 0:
-            targets = self.targets(model, sample, predicted, teacher)
-            loss = loss + self.cfg.discriminative_weight * self.discriminative(predicted, targets, log)
+        if target is not None:
+            loss = loss + self.cfg.discriminative_weight * self.discriminative(predicted, target, log)
         if predicted.features is not None:  # the mean over the batch, as often as its frames count
             log["penalty"] = feature_penalty(predicted.valid.of(predicted.features))
             loss = loss + self.cfg.feature_penalty * log["penalty"] * (log["sample_size"] / log["ntokens"])
@@ -135,27 +137,29 @@ class DistillationCriterion(FairseqCriterion):
         log.update(parts, regression=total.detach())
         return total
 
-    def targets(self, model: Any, sample: Dict[str, Any], predicted: Any, teacher: Any) -> List[Tensor]:
-        """For each label set: (F, C) cosines of the teacher, or (F,) long clusters; F counted frames."""
+    def target(self, model: Any, sample: Dict[str, Any], predicted: Any, teacher: Any) -> Target:
+        """What each label set is to be: labels, or what the teacher says. It is asked again in the backward pass, and
+        so holds on to nothing but what that takes."""
+        counted, size, ratio = predicted.counted, predicted.size, model.feat2tar_ratio
         if self.labelled:
-            aligned = (align(labels, predicted.size, model.feat2tar_ratio) for labels in sample["target_list"])
-            return [predicted.counted.of(labels) for labels in aligned]
-        cosines = self.task.teacher.clusters(teacher, predicted.counted)
-        soft = str(self.cfg.discriminative_target) == "soft"
-        return cosines if soft else [one.argmax(-1) for one in cosines]
+            labels = sample["target_list"]
+            return lambda number: counted.of(align(labels[number], size, ratio))
+        judge, hard = self.task.teacher, str(self.cfg.discriminative_target) == "hard"
+        frames = judge.chosen(teacher, counted)
 
-    def discriminative(self, predicted: Any, targets: List[Tensor], log: Dict[str, Any]) -> Tensor:
+        def say(number: int) -> Tensor:
+            logits = judge.clusters(frames[number], number)
+            return logits.argmax(-1) if hard else logits
+
+        return say
+
+    def discriminative(self, predicted: Any, target: Target, log: Dict[str, Any]) -> Tensor:
         """Summed over the counted frames and over the label sets, as fairseq's HuBERT does."""
-        total, hits = 0.0, 0.0
-        for number, (logits, target) in enumerate(zip(predicted.clusters, targets)):
-            if target.dim() == 2:
-                temperatures = self.cfg.student_temperature, self.cfg.teacher_temperature
-                total = total + soft_loss(logits, target, *temperatures)
-                target = target.argmax(-1)
-            else:
-                total = total + hard_loss(logits, target, self.cfg.student_temperature)
-            right, log[f"{HISTOGRAM}{number}"] = agreement(logits, target)
-            hits = hits + right / len(targets)
+        total, hits, sets = 0.0, 0.0, predicted.clusters
+        temperatures = Temperatures(self.cfg.student_temperature, self.cfg.teacher_temperature)
+        for number, (loss, right, counts) in enumerate(sums_of_sets(sets, target, temperatures)):
+            total, hits = total + loss, hits + right / len(sets)
+            log[f"{HISTOGRAM}{number}"] = counts
         log.update(discriminative=total.detach(), agreement=hits)
         return total
 

@@ -1,6 +1,7 @@
 """What a recipe says under `criterion`."""
 
 from dataclasses import dataclass, field
+from typing import List
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
@@ -36,16 +37,34 @@ class DistillationCriterionConfig(FairseqDataclass):
         default="soft",
         metadata={
             "help": "soft: KL from the teacher's posterior; hard: cross-entropy to its likeliest cluster; "
-            "kmeans: cross-entropy to the frame labels in task.labels"
+            "kmeans: cross-entropy to the frame labels in task.labels; distances: KL from the teacher's posterior over "
+            "the cluster centres in task.centres"
         },
     )
     discriminative_frames: ChoiceEnum(["all", "masked", "unmasked"]) = field(
         default="all", metadata={"help": "which frames the discriminative loss counts (HuBERT: masked)"}
     )
+    discriminative_layers: List[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "the student layer, counted from 1, that predicts each label set (those of task.labels, of "
+            "task.centres, or the teacher's own); empty: the last layer predicts all"
+        },
+    )
+    discriminative_teacher_layers: List[int] = field(
+        default_factory=list,
+        metadata={"help": "for distances: the teacher layer, counted from 1, that each file of task.centres is of"},
+    )
     student_temperature: float = field(
         default=0.1, metadata={"help": "divides the student's logits (HuBERT: 0.1 for cosines; 1 suits a linear head)"}
     )
-    teacher_temperature: float = field(default=0.1, metadata={"help": "divides the teacher's cosines (HuBERT: 0.1)"})
+    teacher_temperature: float = field(
+        default=0.1,
+        metadata={
+            "help": "divides the teacher's cosines (HuBERT: 0.1), or its squared distances from the centres, in units "
+            "of their mean squared distance from their mean"
+        },
+    )
     frontend_updates: int = field(
         default=0, metadata={"help": "updates of the first stage, in which only the front-end learns; 0: no such stage"}
     )

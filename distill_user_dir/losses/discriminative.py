@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TARGETS = ("soft", "hard", "kmeans")
+TARGETS = ("soft", "hard", "kmeans", "distances")
 
 
 def soft_loss(student: Tensor, teacher: Tensor, student_temperature: float, teacher_temperature: float) -> Tensor:

@@ -88,7 +88,7 @@ class StudentHubertConfig(HubertConfig):
     )
     cluster_sizes: List[int] = field(
         default_factory=list,
-        metadata={"help": "clusters of each label set, specials included; empty reads them from teacher or dictionary"},
+        metadata={"help": "clusters of each label set, specials included; empty reads them from where these are"},
     )
     # What the losses need of the model: chosen in the criterion, kept here in the checkpoint.
     regression_weight: float = II("criterion.regression_weight")
@@ -96,6 +96,8 @@ class StudentHubertConfig(HubertConfig):
     discriminative_head: str = II("criterion.discriminative_head")
     discriminative_target: str = II("criterion.discriminative_target")
     discriminative_frames: str = II("criterion.discriminative_frames")
+    discriminative_layers: List[int] = II("criterion.discriminative_layers")
+    discriminative_teacher_layers: List[int] = II("criterion.discriminative_teacher_layers")
     frontend_updates: int = II("criterion.frontend_updates")
     frontend_weight: float = II("criterion.frontend_weight")
     frontend_target: str = II("criterion.frontend_target")

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from distill_user_dir.models.student_config import StudentHubertConfig
-from distill_user_dir.modules.cluster_heads import cluster_head
+from distill_user_dir.modules.cluster_heads import SetPrediction, cluster_head
 from distill_user_dir.modules.frontends import FRONTENDS, Frontend
 from distill_user_dir.modules.heads import HEADS
 from distill_user_dir.modules.hubert import FEATURES, PROJECTED, Encoded, LengthAwareHubert, plain_config
@@ -18,10 +18,10 @@ from distill_user_dir.stages import in_frontend_stage, learns
 
 class Predictions(NamedTuple):
     """targets: the teacher layers predicted; layers: the predictions, (B, T, D) each; frames: (B,) valid frames of each
-    utterance; size: T; valid: all valid frames; counted: those of the discriminative loss; clusters: (counted, C)
-    logits for each label set; front: (B, T, D), the prediction of the teacher's front-end, or None; features:
-    (B, T, C), the CNN's output, or None where nothing is to be paid for it. In the first stage of a front-end
-    distillation there are no layers and clusters."""
+    utterance; size: T; valid: all valid frames; counted: those of the discriminative loss; clusters: what the logits of
+    each label set are made of, (counted, D) frames and a head; front: (B, T, D), the prediction of the teacher's
+    front-end, or None; features: (B, T, C), the CNN's output, or None where nothing is to be paid for it. In the first
+    stage of a front-end distillation there are no layers and clusters."""
 
     targets: List[int]
     layers: List[Tensor]
@@ -29,7 +29,7 @@ class Predictions(NamedTuple):
     size: int
     valid: Chosen
     counted: Optional[Chosen]
-    clusters: List[Tensor]
+    clusters: List[SetPrediction]
     front: Optional[Tensor]
     features: Optional[Tensor] = None
 
@@ -46,6 +46,23 @@ def check_layer_map(cfg: Any) -> None:
         )
     if str(cfg.prediction_head) == "expand-last" and 0 in layer_map:
         raise ValueError(f"model.layer_map={layer_map}: 0 has no meaning for expand-last; name teacher layers only")
+
+
+def cluster_layers(cfg: Any) -> List[int]:
+    """The layer, counted from 1, that predicts each label set. ValueError where the config names one that is none."""
+    layers, sets, depth = list(cfg.discriminative_layers), len(cfg.cluster_sizes), cfg.encoder_layers
+    if layers and len(layers) != sets:
+        raise ValueError(
+            f"criterion.discriminative_layers={layers} has {len(layers)} entries, but there are {sets} label sets: "
+            "name a student layer for each, or none at all for the last layer"
+        )
+    beyond = [layer for layer in layers if not 1 <= layer <= depth]
+    if beyond:
+        raise ValueError(
+            f"criterion.discriminative_layers={layers}: there is no layer {beyond[0]}, the student has layers 1 to "
+            f"{depth}"
+        )
+    return layers or [depth] * sets
 
 
 def check_teacher_width(cfg: Any) -> None:
@@ -86,6 +103,7 @@ class StudentHubert(LengthAwareHubert):
             self.feature_extractor = frontend.build(cfg, task_cfg.sample_rate)
             self.layer_norm = nn.Identity()
         self.targets, self.heads, self.cluster_head, self.frontend_head = [], None, None, None
+        self.cluster_layers: List[int] = []
         self.frontend_updates, self.frontend_weight = cfg.frontend_updates, cfg.frontend_weight
         self.pays_for_features = cfg.feature_penalty > 0 and self.has_cnn
         self.num_updates = 0
@@ -101,7 +119,7 @@ class StudentHubert(LengthAwareHubert):
             if not sizes or kind == "codebook" and cfg.codebook_dim <= 0:
                 raise ValueError("model.cluster_sizes and model.codebook_dim: there is nothing to read them from")
             self.cluster_head = cluster_head(kind, cfg.encoder_embed_dim, cfg.codebook_dim, sizes)
-
+            self.cluster_layers = cluster_layers(cfg)
         if cfg.frontend_updates > 0 or cfg.frontend_weight > 0:
             check_teacher_width(cfg)
             self.frontend_head = nn.Linear(cfg.encoder_embed_dim, cfg.teacher_embed_dim)
@@ -129,17 +147,23 @@ class StudentHubert(LengthAwareHubert):
             front = self.frontend_head(encoded.x)
             return Predictions([], [], encoded.frames, encoded.x.size(1), self.valid(encoded), None, [], front)
         depth = len(self.encoder.layers)
-        keep = [] if self.heads is None else list(range(1, depth + 1))
-        keep += [PROJECTED] * self.predicts_front + [FEATURES] * self.pays_for_features
+        keep = self.cluster_layers if self.heads is None else list(range(1, depth + 1))
+        keep = [*keep, *[PROJECTED] * self.predicts_front, *[FEATURES] * self.pays_for_features]
         encoded = self.encode(source, padding_mask, mask, keep, label_counts=label_counts, lengths=lengths)
         layers = [] if self.heads is None else self.heads([encoded.layers[i + 1] for i in range(depth)])
         valid = self.valid(encoded)
         counted = valid if self.frames == "all" else self.counted(encoded)
-        clusters = [] if self.cluster_head is None else self.cluster_head(counted.of(encoded.x))
+        clusters = self.clusters(encoded, counted)
         front = self.frontend_head(encoded.layers[PROJECTED]) if self.predicts_front else None
         features = encoded.layers.get(FEATURES)
         found = encoded.frames, encoded.x.size(1), valid, counted, clusters, front, features
         return Predictions(self.targets, layers, *found)
+
+    def clusters(self, encoded: Encoded, counted: Chosen) -> List[SetPrediction]:
+        """What the logits of each label set are made of; the last layer's frames are those behind its LayerNorm."""
+        layers = {**encoded.layers, len(self.encoder.layers): encoded.x}
+        chosen = {layer: counted.of(layers[layer]) for layer in set(self.cluster_layers)}
+        return [self.cluster_head.of_set(number, chosen[layer]) for number, layer in enumerate(self.cluster_layers)]
 
     @property
     def in_frontend_stage(self) -> bool:
@@ -186,3 +210,4 @@ class StudentHubert(LengthAwareHubert):
         """Leaves what fine-tuning needs: the heads go."""
         super().remove_pretraining_modules()
         self.heads = self.cluster_head = self.frontend_head = None
+        self.cluster_layers = []

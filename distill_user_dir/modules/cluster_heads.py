@@ -1,6 +1,6 @@
-"""Heads that say which cluster a frame belongs to, for any number of label sets."""
+"""Heads that say which cluster a frame belongs to, for any number of label sets, one set at a time."""
 
-from typing import List, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,21 @@ def cosines(x: Tensor, codebook: Tensor) -> Tensor:
     """(F, D), (C, D) -> (F, C) cosine similarities in float32, as one product of normalised matrices."""
     with torch.autocast(x.device.type, enabled=False):  # else mixed precision would round what a temperature magnifies
         return F.normalize(x.float(), dim=-1) @ F.normalize(codebook.float(), dim=-1).t()
+
+
+class SetPrediction(NamedTuple):
+    """What one label set's logits are made of, when they are wanted. frames: (F, dim); weight, bias: of its projection,
+    (out, dim) and (out,); codebook: (C, out), or None where the projection gives the logits."""
+
+    frames: Tensor
+    weight: Tensor
+    bias: Tensor
+    codebook: Optional[Tensor] = None
+
+    def logits(self) -> Tensor:
+        """(F, C), not divided by a temperature."""
+        x = F.linear(self.frames, self.weight, self.bias)
+        return x if self.codebook is None else cosines(x, self.codebook)
 
 
 class CodebookHead(nn.Module):
@@ -26,11 +41,15 @@ class CodebookHead(nn.Module):
         self.projection = nn.Linear(dim, embed_dim * (1 if tied else len(sizes)))
         self.register_buffer("codebook", torch.zeros(sum(sizes), embed_dim))
 
-    def forward(self, x: Tensor) -> List[Tensor]:
-        """(F, dim) -> for each label set (F, clusters) cosines, not divided by a temperature."""
-        x = self.projection(x)
-        parts = [x] * len(self.sizes) if self.tied else x.chunk(len(self.sizes), -1)
-        return [cosines(part, codebook) for part, codebook in zip(parts, self.codebook.split(self.sizes))]
+    def of_set(self, number: int, x: Tensor) -> SetPrediction:
+        """(F, dim) frames, for a label set counted from 0."""
+        parts = [self.codebook.size(1)] * (1 if self.tied else len(self.sizes))
+        weight, bias = part_of(self.projection, parts, 0 if self.tied else number)
+        return SetPrediction(x, weight, bias, self.codebook.split(self.sizes)[number])
+
+    def forward(self, x: Tensor, number: int = 0) -> Tensor:
+        """(F, dim) -> (F, clusters of a label set) cosines, not divided by a temperature."""
+        return self.of_set(number, x).logits()
 
 
 class LinearHead(nn.Module):
@@ -41,9 +60,43 @@ class LinearHead(nn.Module):
         self.sizes = list(sizes)
         self.projection = nn.Linear(dim, sum(sizes))
 
-    def forward(self, x: Tensor) -> List[Tensor]:
-        """(F, dim) -> for each label set (F, clusters) logits, not divided by a temperature."""
-        return list(self.projection(x).split(self.sizes, -1))
+    def of_set(self, number: int, x: Tensor) -> SetPrediction:
+        """(F, dim) frames, for a label set counted from 0."""
+        return SetPrediction(x, *part_of(self.projection, self.sizes, number))
+
+    def forward(self, x: Tensor, number: int = 0) -> Tensor:
+        """(F, dim) -> (F, clusters of a label set) logits, not divided by a temperature."""
+        return self.of_set(number, x).logits()
+
+
+def part_of(projection: nn.Linear, sizes: List[int], number: int) -> List[Tensor]:
+    """Weight and bias of one of the parts that the outputs of a Linear are divided into."""
+    return [whole.split(sizes)[number] for whole in (projection.weight, projection.bias)]
+
+
+class CentresHead(nn.Module):
+    """How near frames are to the centres of a k-means: the logits of softmax(-||h - c||^2 / V), where V is the mean of
+    ||c - m||^2 over the centres and m their mean, so that a temperature means the same for features of any scale.
+
+    For each label set (C, dim) centres, which are not all the same.
+    """
+
+    def __init__(self, centres: Sequence[Tensor]):
+        super().__init__()
+        self.sizes = [len(one) for one in centres]
+        for number, one in enumerate(centres):
+            mean = one.double().mean(0)
+            spread = (one.double() - mean).square().sum(-1)
+            # -||h - c||^2 = 2 (h - m)(c - m) - ||c - m||^2 - ||h - m||^2, and the last is the same for all centres
+            self.register_buffer(f"mean_{number}", mean.float())
+            self.register_buffer(f"weight_{number}", (2 * (one.double() - mean) / spread.mean()).float())
+            self.register_buffer(f"bias_{number}", -(spread / spread.mean()).float())
+
+    def forward(self, x: Tensor, number: int = 0) -> Tensor:
+        """(F, dim) -> (F, centres of a label set) float32, not divided by a temperature."""
+        mean, weight, bias = (getattr(self, f"{name}_{number}") for name in ("mean", "weight", "bias"))
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float() - mean, weight, bias)
 
 
 def cluster_head(kind: str, dim: int, embed_dim: int, sizes: Sequence[int]) -> nn.Module:

@@ -24,6 +24,13 @@ class HubertDistillationConfig(HubertPretrainingConfig):
         default=None,
         metadata={"help": "dictionary of a fine-tuned teacher's units, where its checkpoint holds none"},
     )
+    centres: List[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "for criterion.discriminative_target=distances: files of cluster centres, as manifests/kmeans.py "
+            "writes them, one for each label set"
+        },
+    )
     unlabelled: List[str] = field(
         default_factory=list,
         metadata={"help": "splits of a fine-tuning without label files, from which criterion ctc_distillation learns"},

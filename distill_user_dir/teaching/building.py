@@ -14,6 +14,7 @@ from distill_user_dir.data.frame_labels import check_dictionaries
 from distill_user_dir.models.student_hubert import StudentHubert
 from distill_user_dir.modules.fbank_frontend import GlobalNorm
 from distill_user_dir.modules.hubert import LengthAwareHubert
+from distill_user_dir.teaching.centres import centres_head
 from distill_user_dir.teaching.clusters import Clusters, clusters_in
 from distill_user_dir.teaching.initialisation import initialise, initialise_from_student
 from distill_user_dir.teaching.needs import Needs, settle
@@ -34,6 +35,11 @@ def build_student(task: Any, cfg: Any, build: Build) -> Tuple[StudentHubert, Opt
         raise ValueError(
             "criterion.discriminative_target=kmeans, but task.labels is empty: name the label files, "
             "e.g. task.labels=[km] task.label_rate=50 (data=km50 in the recipes)"
+        )
+    if task.cfg.centres and not needs.centres:
+        raise ValueError(
+            f"task.centres={list(task.cfg.centres)} is for criterion.discriminative_target=distances with a "
+            "discriminative_weight above 0; leave it out, or set them"
         )
     if needs.checkpoint:
         student, teacher = build_beside_teacher(task, cfg, build, needs)
@@ -61,7 +67,11 @@ def build_beside_teacher(task: Any, cfg: Any, build: Build, needs: Needs) -> Tup
         )
     settle(cfg, "teacher_embed_dim", whole.embed_dim, path)
     clusters = clusters_in(checkpoint) if needs.clusters else None
-    if clusters is not None:
+    head = clusters.head if needs.posteriors else None
+    if needs.centres:
+        head = centres_head(task.cfg, cfg, whole, path)
+        settle(cfg, "cluster_sizes", head.sizes, "task.centres")
+    elif clusters is not None:
         settle_clusters(task, cfg, clusters, path)
     elif needs.labels:
         settle_label_sets(task, cfg)
@@ -73,9 +83,8 @@ def build_beside_teacher(task: Any, cfg: Any, build: Build, needs: Needs) -> Tup
     if not needs.forward:
         logger.info(f"teacher {path}: not run, the losses do not need it")
         return student, None
-    head = clusters.head if needs.posteriors else None
     front = FRONTS[cfg.frontend_target] if needs.frontend else None
-    teacher = Teacher(whole, student.targets, path, head, front)
+    teacher = Teacher(whole, student.targets, path, head, front, cfg.discriminative_teacher_layers)
     reach = f"layer {teacher.last}" if teacher.last > 0 else "its front-end"
     logger.info(f"teacher {path}: {teacher.depth} layers, run up to {reach}")
     return student, teacher.truncate()

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 class Needs(NamedTuple):
     """labels: frame labels of a k-means label file; posteriors: the teacher's clusters of each frame; clusters: the
-    teacher's label embeddings; frontend: the teacher's front-end; forward: the teacher is run; checkpoint: the
-    teacher's file is read."""
+    teacher's label embeddings; centres: cluster centres of its layers; frontend: the teacher's front-end; forward: the
+    teacher is run; checkpoint: the teacher's file is read."""
 
     labels: bool
     posteriors: bool
     clusters: bool
+    centres: bool
     frontend: bool
     forward: bool
     checkpoint: bool
@@ -30,12 +31,30 @@ class Needs(NamedTuple):
                 "mask (HuBERT: model.mask_prob=0.65), or count unmasked or all frames"
             )
         labels = discriminative and cfg.discriminative_target == "kmeans"
-        posteriors = discriminative and not labels
+        centres = discriminative and cfg.discriminative_target == "distances"
+        check_centres(cfg, centres)
+        posteriors = discriminative and not labels and not centres
         clusters = posteriors or discriminative and cfg.discriminative_head == "codebook"
         frontend = cfg.frontend_updates > 0 or cfg.frontend_weight > 0
-        forward = regression or posteriors or frontend
+        forward = regression or posteriors or centres or frontend
         starts = bool(cfg.init_layers) or cfg.init_feature_extractor or cfg.init_pos_conv
-        return cls(labels, posteriors, clusters, frontend, forward, forward or clusters or starts)
+        return cls(labels, posteriors, clusters, centres, frontend, forward, forward or clusters or starts)
+
+
+def check_centres(cfg: Any, wanted: bool) -> None:
+    """ValueError where settings of the target `distances` contradict each other, or stand without it."""
+    if wanted and cfg.discriminative_head == "codebook":
+        raise ValueError(
+            "criterion.discriminative_target=distances with discriminative_head=codebook: the codebook holds the "
+            "teacher's own clusters; use criterion.discriminative_head=linear criterion.student_temperature=1.0"
+        )
+    layers = list(cfg.discriminative_teacher_layers)
+    if layers and not wanted:
+        raise ValueError(
+            f"criterion.discriminative_teacher_layers={layers} is for criterion.discriminative_target=distances, and "
+            f"not for {cfg.discriminative_target} with criterion.discriminative_weight={cfg.discriminative_weight:g}; "
+            "leave it out"
+        )
 
 
 def settle(cfg: Any, field: str, value: Any, source: str) -> None:

@@ -3,11 +3,10 @@
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill_user_dir.checkpoints.building import build_hubert
 from distill_user_dir.checkpoints.hubert import hubert_in
-from distill_user_dir.modules.cluster_heads import CodebookHead
 from distill_user_dir.modules.fold import fold
 from distill_user_dir.modules.hubert import LengthAwareHubert
 from distill_user_dir.modules.padding import Chosen
@@ -32,19 +31,21 @@ class Teacher:
         model: LengthAwareHubert,
         layers: Sequence[int],
         name: str = "the teacher",
-        head: Optional[CodebookHead] = None,
+        head: Optional[nn.Module] = None,
         front: Optional[int] = None,
+        head_layers: Sequence[int] = (),
     ):
         """layers: those whose outputs are wanted, counted from 1. ValueError where the model has no such layer.
-        head: to its clusters, if these are wanted; they need all of its layers. front: PROJECTED or LAYER_INPUT, if
-        its front-end is wanted."""
+        head: to its clusters, if these are wanted, a CodebookHead or a CentresHead; head_layers: the layer that it
+        finds those of each label set by, or none where that is the output behind all layers. front: PROJECTED or
+        LAYER_INPUT, if its front-end is wanted."""
         depth = len(model.encoder.layers)
         beyond = [layer for layer in layers if not 1 <= layer <= depth]
         if beyond:
             raise ValueError(f"model.layer_map asks for teacher layer {beyond[0]}, but {name} has layers 1 to {depth}")
-        self.layers = sorted(set(layers))
+        self.layers, self.head_layers = sorted({*layers, *head_layers}), list(head_layers)
         self.front = front
-        self.last = depth if head is not None else max(self.layers, default=front)
+        self.last = depth if head is not None and not head_layers else max(self.layers, default=front)
         self.depth = depth
         self.model = model.eval().requires_grad_(False)
         self.head = None if head is None else head.eval().requires_grad_(False)
@@ -86,10 +87,17 @@ class Teacher:
         encoded = self.model.encode(source, padding_mask, keep=keep, last=last, lengths=lengths)
         return TeacherOutput(encoded.layers, encoded.padding_mask, encoded.x, encoded.frames)
 
+    def chosen(self, output: TeacherOutput, frames: Chosen) -> List[Tensor]:
+        """The output, F of its frames -> for each label set the (F, D) frames that its clusters are found by."""
+        if not self.head_layers:
+            return [frames.of(output.x)] * len(self.head.sizes)
+        chosen = {layer: frames.of(output.layers[layer]) for layer in set(self.head_layers)}
+        return [chosen[layer] for layer in self.head_layers]
+
     @torch.no_grad()
-    def clusters(self, output: TeacherOutput, frames: Chosen) -> List[Tensor]:
-        """The output, F of its frames -> for each label set (F, C) cosines."""
-        return self.head(frames.of(output.x).float())
+    def clusters(self, frames: Tensor, number: int) -> Tensor:
+        """(F, D) of these frames -> (F, C) logits of a label set, counted from 0, not divided by a temperature."""
+        return self.head(frames.float(), number)
 
 
 def load_whole(path: str, valid_statistics: bool = True) -> LengthAwareHubert:

@@ -37,6 +37,12 @@ def fairseq_logits(model, x):
     return found
 
 
+def judged(teacher, output, device):
+    """For each label set (F, C) logits of the valid frames."""
+    frames = teacher.chosen(output, Chosen.where(~output.padding_mask, device))
+    return [teacher.clusters(chosen, number) for number, chosen in enumerate(frames)]
+
+
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in ("base", "large") else ()) for kind in KINDS]
 )
@@ -52,7 +58,7 @@ def test_cluster_logits_equal_fairseqs(checkpoints, kind):
     assert [len(s) for s in clusters.symbols] == clusters.head.sizes == [n + 4 for n in options.get("sets", (20,))]
     teacher = Teacher(load_whole(path), [1], path, clusters.head).truncate()
     output = teacher(audio)
-    found = teacher.clusters(output, Chosen.where(~output.padding_mask, audio.device))
+    found = judged(teacher, output, audio.device)
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected):
         assert ours.shape == theirs.shape
@@ -65,11 +71,10 @@ def test_padding_changes_no_posterior(checkpoints):
     teacher = Teacher(load_whole(path), [], path, clusters_in(hubert_in(path)).head)
     audio, source, padded = batch([16000, 9000, 24000])
     output = teacher(source, padded)
-    valid = Chosen.where(~output.padding_mask, source.device)
-    batched = [one.split((~output.padding_mask).sum(1).tolist()) for one in teacher.clusters(output, valid)]
+    batched = [one.split((~output.padding_mask).sum(1).tolist()) for one in judged(teacher, output, source.device)]
     for i, utterance in enumerate(audio):
         alone = teacher(utterance.unsqueeze(0))
-        for number, single in enumerate(teacher.clusters(alone, Chosen.where(~alone.padding_mask, source.device))):
+        for number, single in enumerate(judged(teacher, alone, source.device)):
             assert float((batched[number][i] - single).abs().max()) < 1e-5
 
 
