@@ -53,8 +53,8 @@ def cluster_layers(cfg: Any) -> List[int]:
     layers, sets, depth = list(cfg.discriminative_layers), len(cfg.cluster_sizes), cfg.encoder_layers
     if layers and len(layers) != sets:
         raise ValueError(
-            f"criterion.discriminative_layers={layers} has {len(layers)} entries, but there are {sets} label sets: "
-            "name a student layer for each, or none at all for the last layer"
+            f"criterion.discriminative_layers={layers} has {len(layers)} entries, expected {sets}: a student "
+            "layer for each label set, or none at all for the last layer"
         )
     beyond = [layer for layer in layers if not 1 <= layer <= depth]
     if beyond:
