@@ -3,6 +3,7 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +32,17 @@ NO_DROPOUT = {
 def distillation(checkpoints, corpus, distilled, stats):
     more = {"lr_scheduler.warmup_updates": 1, "loss": "reg_disc", "model.mask_prob": 0.0}
     return "distill", lambda folder: distill_overrides(checkpoints("tiny"), corpus, folder, **NO_DROPOUT, **more)
+
+
+def cluster_layers(checkpoints, corpus, distilled, stats):
+    """Two label sets by their centres, each predicted by a layer of its own."""
+    paths = [corpus.parent / f"distributed_{layer}.npy" for layer in (1, 3)]
+    for seed, path in enumerate(paths):
+        np.save(str(path), np.random.RandomState(seed).normal(0, 1, (9 + seed, 48)).astype(np.float32))
+    more = {"criterion.discriminative_target": "distances", "criterion.discriminative_head": "linear"}
+    more.update({"task.centres": f"[{paths[0]},{paths[1]}]", "criterion.discriminative_teacher_layers": "[1,3]"})
+    folder, overrides = distillation(checkpoints, corpus, distilled, stats)
+    return folder, lambda save_dir: {**overrides(save_dir), **more, "criterion.discriminative_layers": "[2,3]"}
 
 
 def front_end(checkpoints, corpus, distilled, stats):
@@ -68,7 +80,7 @@ def validations(log):
     return {key: float(value) for key, value in found.items() if not key.endswith(others)}
 
 
-@pytest.mark.parametrize("kind", [distillation, front_end, fine_tuning, ctc_distillation])
+@pytest.mark.parametrize("kind", [distillation, cluster_layers, front_end, fine_tuning, ctc_distillation])
 def test_two_processes_are_one_with_twice_the_update_freq(tmp_path, checkpoints, corpus, distilled, stats, kind):
     folder, overrides = kind(checkpoints, corpus, distilled, stats)
     logs, states = {}, {}
