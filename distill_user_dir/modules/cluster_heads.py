@@ -15,7 +15,10 @@ def cosines(x: Tensor, codebook: Tensor) -> Tensor:
 
 class SetPrediction(NamedTuple):
     """What one label set's logits are made of, when they are wanted. frames: (F, dim); weight, bias: of its projection,
-    (out, dim) and (out,); codebook: (C, out), or None where the projection gives the logits."""
+    (out, dim) and (out,); codebook: (C, out), or None where the projection gives the logits.
+
+    A model's forward returns it with the parameters inside, so that data parallelism finds them among the outputs.
+    """
 
     frames: Tensor
     weight: Tensor

@@ -1,5 +1,6 @@
 """An update asks the device for nothing: what the CPU has to know of a batch, the data set has told it."""
 
+import numpy as np
 import pytest
 import torch
 from fairseq import tasks
@@ -14,6 +15,14 @@ KINDS = {
     "soft": {"loss": "reg_disc"},
     "hard": {"loss": "reg_disc", "criterion.discriminative_target": "hard"},
     "kmeans": {"loss": "kmeans", "data": "km50"},
+    "two sets": {
+        **{"loss": "kmeans", "data": "km50", "task.labels": "[km,km2]", "criterion.discriminative_head": "linear"},
+        "criterion.discriminative_layers": "[1,3]",
+    },
+    "centres": {
+        **{"loss": "reg_disc", "criterion.discriminative_head": "linear", "task.centres": "[EVEN/a.npy,EVEN/b.npy]"},
+        **{"criterion.discriminative_target": "distances", "criterion.discriminative_teacher_layers": "[1,3]"},
+    },
     "stage 1": {"frontend": "fbank"},
     "stage 2": {"frontend": "fbank", "criterion.frontend_updates": 0},
 }
@@ -24,6 +33,9 @@ def even(tmp_path_factory):
     """Some utterances of the same length, and some of others."""
     folder = write_corpus(tmp_path_factory.mktemp("even"), {"train": [16000] * 3 + [12000, 9000]})
     write_labels(folder, ["train"])
+    write_labels(folder, ["train"], clusters=7, name="km2")
+    for seed, name in enumerate("ab"):
+        np.save(str(folder / f"{name}.npy"), np.random.RandomState(seed).normal(0, 1, (9, 48)).astype(np.float32))
     return folder
 
 
@@ -56,7 +68,8 @@ def counted(cfg, utterances):
 @pytest.mark.parametrize("utterances", [(0, 1, 2), (0, 1, 3, 4)], ids=["even", "padded"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_distillation_never_waits(checkpoints, even, stats, tmp_path, kind, utterances):
-    overrides = {"model.fbank_stats": stats, **KINDS[kind]}
+    kinds = {key: str(value).replace("EVEN", str(even)) for key, value in KINDS[kind].items()}
+    overrides = {"model.fbank_stats": stats, **kinds}
     cfg = recipe("distill", "laptop", *listed(distill_overrides(checkpoints("tiny"), even, tmp_path, **overrides)))
     assert not counted(cfg, utterances)
 
