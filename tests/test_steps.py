@@ -169,3 +169,37 @@ def test_a_recipe_that_says_something_else_is_another_step(tmp_path):
         recipe.write_text(text)
         seen.append(histories([step])["train"])
     assert seen[0] == seen[1] != seen[2] and seen[0].startswith(step.commands[0])
+
+
+def test_a_command_that_a_killed_call_left_behind_is_waited_for(tmp_path):
+    """Nothing else may write where it writes."""
+    begun = tmp_path / "begun"
+    code = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(60)"
+    script = tmp_path / "call.py"
+    script.write_text(
+        f"import sys; sys.path[:0] = [{str(RECIPES / 'demo')!r}]\nfrom steps import Runner, Step\n"
+        f"command = {shlex.quote(sys.executable) + ' -c ' + shlex.quote(code)!r}\n"
+        f"Runner([Step('long', [command], None)], {str(tmp_path)!r}, {str(tmp_path)!r}).run()\n"
+    )
+    call = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, start_new_session=True)
+    while not begun.exists():
+        assert call.poll() is None
+        time.sleep(0.1)
+    call.kill()
+    call.wait()
+    with pytest.raises(SystemExit, match="another call, or a command of a killed one, still runs here"):
+        run([Step("other", ["true"], None)], tmp_path)
+    os.killpg(call.pid, signal.SIGKILL)
+    time.sleep(0.5)
+    run([Step("other", ["true"], None)], tmp_path)
+
+
+def test_a_step_keeps_the_version_at_which_it_was_begun(tmp_path):
+    failing = Step(
+        "a", [f'"{sys.executable}" -c "import os, sys; sys.exit(not os.path.exists({str(tmp_path / "go")!r}))"'], None
+    )
+    with pytest.raises(SystemExit):
+        Runner([failing], str(tmp_path), str(tmp_path), version="first").run()
+    (tmp_path / "go").touch()
+    Runner([failing], str(tmp_path), str(tmp_path), version="second").run()  # goes on
+    assert (tmp_path / "logs" / "a.version").read_text() == "first"

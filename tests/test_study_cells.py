@@ -7,29 +7,49 @@ import pytest
 import study_cells
 import trial
 from steps import Step
-from study_cells import Target
 from study_statistics import Mean, differences, mean_of
 
 from distill_user_dir.student import load_student
 from tests.helpers import ROOT
 
 
-def test_a_cell_is_made_again_where_its_commands_have_changed(tmp_path):
-    out, path = str(tmp_path / "out"), str(tmp_path / "cell.json")
+@pytest.fixture
+def teacher(tmp_path):
+    (tmp_path / "teacher.pt").write_bytes(b"one")
+    return str(tmp_path / "teacher.pt")
+
+
+def test_a_cell_is_made_again_where_its_commands_or_its_teacher_have_changed(tmp_path, teacher):
+    out = str(tmp_path / "out")
     steps = [Step("a", [f"train {out}/a {ROOT}/recipes/x.yaml"], None), Step("b", [f"decode {out}/a"], None, ("a",))]
     commands = study_cells.commands_of(study_cells.histories(steps)["b"], out)
     assert commands == ["train OUT/a recipes/x.yaml", "decode OUT/a"]
-    target = Target(path, "b")
-    assert study_cells.missing([target], steps, out) == [target]
-    study_cells.write(path, {"commands": commands})
-    assert study_cells.missing([target], steps, out) == []
+    target = study_cells.target_of(str(tmp_path), "row", 1, 100, "b")
+    assert study_cells.missing([target], steps, out, teacher) == [target]
+    study_cells.write(target.path, {"commands": commands, "teacher": study_cells.sha256(teacher)})
+    assert study_cells.missing([target], steps, out, teacher) == []
+    assert list(study_cells.there([target], steps, out, teacher)) == [("row", 1, 100)]
     moved = [step._replace(commands=[command.replace(out, "/other") for command in step.commands]) for step in steps]
-    assert study_cells.missing([target], moved, "/other") == []  # a study goes on in another folder
+    assert study_cells.missing([target], moved, "/other", teacher) == []  # a study goes on in another folder
     longer = [steps[0]._replace(commands=[f"{steps[0].commands[0]} --more"]), steps[1]]
-    assert study_cells.missing([target], longer, out) == [target]
+    assert study_cells.missing([target], longer, out, teacher) == [target]
+    (tmp_path / "teacher.pt").write_bytes(b"another")
+    assert study_cells.missing([target], steps, out, teacher) == [target]
+    assert study_cells.there([target], steps, out, teacher) == {}
 
 
-def test_a_cell_holds_all_that_led_to_it_and_is_written_as_soon_as_it_is_decoded(tmp_path, distilled, monkeypatch):
+def test_what_is_no_cell_is_named(tmp_path, teacher):
+    target = study_cells.target_of(str(tmp_path), "row", 1, 100, "a")
+    os.makedirs(tmp_path / "row")
+    for content in ("<<<<<<< HEAD", "[]"):
+        (tmp_path / "row" / "1-100.json").write_text(content)
+        with pytest.raises(SystemExit, match="^.*/row/1-100.json: no cell of the study"):
+            study_cells.missing([target], [Step("a", ["true"], None)], str(tmp_path), teacher)
+
+
+def test_a_cell_holds_all_that_led_to_it_and_is_written_as_soon_as_it_is_decoded(
+    tmp_path, distilled, teacher, monkeypatch
+):
     out, results = tmp_path / "out", tmp_path / "out" / "model" / "test"
     scored = {"wer": 12.5, "wer_interval": [10, 15], "cer": 5.0, "utterances": 2, "rtf": 0.01}
     lines = ["word_errors\twords\tref", "1\t5\tONE", '0\t3\t"TWO']
@@ -40,17 +60,24 @@ def test_a_cell_holds_all_that_led_to_it_and_is_written_as_soon_as_it_is_decoded
         f"open({str(results)!r} + '/utterances.tsv', 'w').write({chr(10).join(lines)!r})\n"
     )
     steps = [Step("decode", [f"python {script}"], str(results)), Step("other", ["false"], None)]
-    path = str(tmp_path / "cells" / "row" / "1-100.json")
-    study_cells.run([Target(path, "decode")], steps, str(out), distilled, jobs=1)  # what no cell needs is not run
-    (key,) = found = study_cells.read_all(str(tmp_path / "cells"))
-    cell = found[key]
-    assert key == ("row", 1, 100) and cell["wer"] == 12.5 and cell["words"] == 8
+    target = study_cells.target_of(str(tmp_path / "cells"), "row", 1, 100, "decode")
+    monkeypatch.setattr(study_cells, "version", lambda: "first")
+    study_cells.run([target], steps, str(out), teacher, jobs=1)  # what no cell needs is not run
+    cell = study_cells.read(target.path)
+    assert cell["wer"] == 12.5 and cell["words"] == 8
     assert cell["parameters"] == sum(p.numel() for p in load_student(distilled, folded=False).parameters())
-    assert cell["teacher"] == study_cells.sha256(distilled) and set(cell["seconds"]) == {"decode"}
-    os.remove(path)
+    assert cell["teacher"] == study_cells.sha256(teacher) and set(cell["seconds"]) == {"decode"}
+    os.remove(target.path)
     script.unlink()
-    study_cells.run([Target(path, "decode")], steps, str(out), distilled, jobs=1)  # decoded before: written anew
-    assert study_cells.read(path)["wer"] == 12.5
+    monkeypatch.setattr(study_cells, "version", lambda: "second")
+    study_cells.run([target], steps, str(out), teacher, jobs=1)  # decoded before: the cell is written anew
+    cell = study_cells.read(target.path)
+    assert cell["wer"] == 12.5 and cell["code"] == "first"
+
+
+def test_recipes_are_told_by_their_hashes():
+    history = "a --config-dir x # configs 12\nb\nc # configs 34\nd # configs 12\n"
+    assert study_cells.recipes_of(history) == ["12", "34"]
 
 
 def test_means_differences_and_verdicts_by_hand():

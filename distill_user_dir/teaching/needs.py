@@ -42,11 +42,17 @@ class Needs(NamedTuple):
 
 
 def check_centres(cfg: Any, wanted: bool) -> None:
-    """ValueError where settings of the target `distances` contradict each other, or stand without it."""
+    """ValueError where settings of label sets contradict each other, or stand without what they are for."""
     if wanted and cfg.discriminative_head == "codebook":
         raise ValueError(
             "criterion.discriminative_target=distances with discriminative_head=codebook: the codebook holds the "
             "teacher's own clusters; use criterion.discriminative_head=linear criterion.student_temperature=1.0"
+        )
+    predicting = list(cfg.discriminative_layers)
+    if predicting and not cfg.discriminative_weight > 0:
+        raise ValueError(
+            f"criterion.discriminative_layers={predicting} with criterion.discriminative_weight=0: "
+            "there is no discriminative loss; leave it out, or use loss=reg_disc"
         )
     layers = list(cfg.discriminative_teacher_layers)
     if layers and not wanted:

@@ -37,13 +37,14 @@ SECONDS = {"train": 0.02, "pretrain": 0.7, "distil": 0.26, "ctc": 0.3, "rest": 6
 
 
 def manifest_steps(out: str, splits: Sequence[str]) -> List[Step]:
-    """The manifest and the letters of each split of the speech; the first one's letters are those of all."""
+    """The manifest and the letters of each split of the speech. The first one's letters are those of all, and with
+    other speech than before its step takes away all that was made of that."""
     steps = []
     for split in splits:
         transcripts = f"--transcripts {out}/speech/{split}.trans.txt"
         command = f"python manifests/corpus.py {out}/speech/{split} {transcripts} --dest {out}/data --name {split}"
         needs = ("speech",) if split == splits[0] else (f"manifest-{splits[0]}",)
-        steps.append(Step(f"manifest-{split}", [command], None, needs))
+        steps.append(Step(f"manifest-{split}", [command], f"{out}/data" if split == splits[0] else None, needs))
     return steps
 
 

@@ -1,5 +1,6 @@
 """Steps of commands: printed, run with visible progress, logged, and not run twice."""
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -39,11 +40,12 @@ class Runner:
 
     Two markers in OUT/logs hold all that led to a step's result, its own commands and those of the steps it needs:
     `started` and `done`. Where `done` is the same, the step is skipped; where only `started` is, it goes on in what it
-    has written. `seconds` holds how long it took. Steps at a time share the cores, unless OMP_NUM_THREADS says how.
+    has written. `seconds` holds how long it took, and `version` the one given when it was started. Steps at a time
+    share the cores, unless OMP_NUM_THREADS says how.
     """
 
-    def __init__(self, steps: List[Step], out: str, root: str, jobs: int = 1):
-        self.steps, self.out, self.root, self.jobs = steps, out, root, jobs
+    def __init__(self, steps: List[Step], out: str, root: str, jobs: int = 1, version: str = ""):
+        self.steps, self.out, self.root, self.jobs, self.version = steps, out, root, jobs, version
         self.histories = histories(steps)
         self.running: List[subprocess.Popen] = []
         self.lock, self.stopped = threading.Lock(), False
@@ -63,11 +65,19 @@ class Runner:
     def run(self, after: Optional[Callable[[Step, List[Step]], None]] = None) -> None:
         """All steps; `after` is called with each one that has just been run, and those that are left.
 
-        What ends it (a step that fails, Ctrl-C, SIGTERM) ends the commands that are running too.
+        What ends it (a step that fails, Ctrl-C, SIGTERM) ends the commands that are running too. SystemExit where
+        another call is at work in OUT, or a command that a killed one has left behind.
         """
         previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            self.run_all(after)
+            with open(f"{self.out}/logs/lock", "w", encoding="utf-8") as self.held:
+                try:
+                    fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    sys.exit(
+                        f"{self.out}: another call, or a command of a killed one, still runs here; wait, or end it"
+                    )
+                self.run_all(after)
         finally:
             signal.signal(signal.SIGTERM, previous)
 
@@ -121,6 +131,7 @@ class Runner:
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                pass_fds=(self.held.fileno(),),  # which holds the lock for as long as the command lives
             )
             self.running.append(process)
         return process
@@ -128,8 +139,10 @@ class Runner:
     def run_step(self, step: Step) -> None:
         print(f"\n[{step.name}]", flush=True)
         history = self.histories[step.name]
-        if step.folder and read(self.marker(step, "started")) != history:
-            shutil.rmtree(step.folder, ignore_errors=True)
+        if read(self.marker(step, "started")) != history:
+            if step.folder:
+                shutil.rmtree(step.folder, ignore_errors=True)
+            write(self.marker(step, "version"), self.version)
         write(self.marker(step, "started"), history)
         start = time.time()
         for command in step.commands:

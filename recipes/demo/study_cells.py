@@ -1,39 +1,41 @@
 """Results of the study under version control: a JSON for each, with all that led to it.
 
 A cell is one model, trained and decoded. It is `recipes/demo/cells/GROUP/ROW/SEED-LABELLED.json`, and holds the word
-error rate, every command from the speech on, the version of the code, the teacher's hash and the machine. A cell whose
-commands are no longer the plan's is run again.
+error rate, every command from the speech on, hashes of the recipes and of the teacher, the version of the code and the
+machine. A cell whose commands or teacher are no longer the plan's is made again.
 """
 
 import csv
-import glob
 import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-import fairseq
-import torch
 from run import HERE, ROOT
 from steps import Runner, Step, histories
+from steps import read as read_text
 
 from distill_user_dir.files import write_bytes
-from distill_user_dir.student import load_student
+from distill_user_dir.quiet import quiet_imports
+
+with quiet_imports():
+    import fairseq
+    import torch
+
+    from distill_user_dir.student import load_student
 
 CELLS = f"{HERE}/cells"
+Key = Tuple[str, int, int]  # row, seed, utterances with labels
 SCORED = ("wer", "wer_interval", "cer", "utterances", "rtf")
-
-
-def path_of(folder: str, row: str, seed: int, labelled: int) -> str:
-    """folder: of a group of cells."""
-    return f"{folder}/{row}/{seed}-{labelled}.json"
 
 
 def portable(text: str, out: str) -> str:
     """Commands as they are in any checkout: OUT in place of the folder of everything, paths from the root."""
-    return text.replace(out, "OUT").replace(f"{ROOT}/", "")
+    return text.replace(f"{out}/", "OUT/").replace(f"{ROOT}/", "")
 
 
 def commands_of(history: str, out: str) -> List[str]:
@@ -42,10 +44,17 @@ def commands_of(history: str, out: str) -> List[str]:
 
 
 def version() -> str:
-    """Of the code: a commit, with -dirty where files differ from it; nothing outside of a git checkout."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    """Of the code: a commit, with -dirty where files other than cells differ from it; nothing outside of a git
+    checkout."""
+    if shutil.which("git") is None:
+        return ""
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{os.path.relpath(CELLS, ROOT)}")
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+
+
+def git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return told.stdout.strip()
 
 
@@ -64,22 +73,30 @@ def words(results: str) -> int:
         return sum(int(row["words"]) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def made(results: str, commands: List[str], seconds: Dict[str, float], teacher: str) -> Dict[str, Any]:
-    """What a decode into `results`, in the folder of its model, has found. seconds: of the steps that led to it."""
+def made(results: str, commands: List[str], chain: Sequence[str], runner: Runner, teacher: str) -> Dict[str, Any]:
+    """What a decode into `results`, in the folder of its model, has found. chain: the steps that led to it; code: the
+    versions at which these were begun."""
     with open(f"{results}/wer.json", encoding="utf-8") as file:
         scored = json.load(file)
     student = load_student(f"{os.path.dirname(results)}/checkpoint_best.pt", folded=False)
+    begun = [read_text(f"{runner.out}/logs/{name}.version") for name in chain]
     return {
         **{key: scored[key] for key in SCORED},
         "words": words(results),
         "parameters": sum(parameter.numel() for parameter in student.parameters()),
-        "seconds": seconds,
+        "seconds": {name: taken for name, taken in runner.seconds().items() if name in chain},
         "commands": commands,
-        "code": version(),
+        "recipes": recipes_of(runner.histories[chain[-1]]),
+        "code": " ".join(dict.fromkeys(version for version in begun if version)),
         "teacher": sha256(teacher),
         "machine": machine(),
         "software": f"Python {platform.python_version()}, torch {torch.__version__}, fairseq {fairseq.__version__}",
     }
+
+
+def recipes_of(history: str) -> List[str]:
+    """Hashes of the recipes' folders that led to a result."""
+    return list(dict.fromkeys(line.split(" # configs ")[1] for line in history.splitlines() if " # configs " in line))
 
 
 def write(path: str, cell: Dict[str, Any]) -> None:
@@ -89,19 +106,18 @@ def write(path: str, cell: Dict[str, Any]) -> None:
 
 def read(path: str) -> Dict[str, Any]:
     """A cell, or nothing where there is none."""
-    if not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    content = read_text(path)
+    try:
+        found = json.loads(content) if content else {}
+        return {"commands": None, "teacher": None, **found}
+    except (ValueError, TypeError):
+        sys.exit(f"{path}: no cell of the study (a JSON of one result); git checkout it, or take it away")
 
 
-def read_all(folder: str) -> Dict[Tuple[str, int, int], Dict[str, Any]]:
-    """{(row, seed, labelled): cell} of a group."""
-    found = {}
-    for path in sorted(glob.glob(f"{folder}/*/*.json")):
-        seed, labelled = os.path.splitext(os.path.basename(path))[0].split("-")
-        found[os.path.basename(os.path.dirname(path)), int(seed), int(labelled)] = read(path)
-    return found
+def there(targets: Sequence["Target"], steps: Sequence[Step], out: str, teacher: str) -> Dict[Key, Dict[str, Any]]:
+    """{(row, seed, utterances with labels): cell} of those that are current."""
+    left = missing(targets, steps, out, teacher)
+    return {target.key: read(target.path) for target in targets if target not in left}
 
 
 class Target(NamedTuple):
@@ -109,12 +125,23 @@ class Target(NamedTuple):
 
     path: str
     step: str
+    key: Key
 
 
-def missing(targets: Sequence[Target], steps: Sequence[Step], out: str) -> List[Target]:
-    """Those without a cell that the same commands have made."""
-    led = histories(list(steps))
-    return [target for target in targets if read(target.path).get("commands") != commands_of(led[target.step], out)]
+def target_of(folder: str, row: str, seed: int, labelled: int, step: str) -> Target:
+    """folder: of a group of cells."""
+    return Target(f"{folder}/{row}/{seed}-{labelled}.json", step, (row, seed, labelled))
+
+
+def missing(targets: Sequence[Target], steps: Sequence[Step], out: str, teacher: str) -> List[Target]:
+    """Those without a cell that the same commands have made, with the same teacher."""
+    led, known = histories(list(steps)), sha256(teacher)
+
+    def current(target: Target) -> bool:
+        cell = read(target.path)
+        return cell["commands"] == commands_of(led[target.step], out) and cell["teacher"] == known
+
+    return [target for target in targets if not current(target)]
 
 
 def ancestors(steps: Sequence[Step], names: Sequence[str]) -> List[Step]:
@@ -128,17 +155,16 @@ def ancestors(steps: Sequence[Step], names: Sequence[str]) -> List[Step]:
 
 def run(targets: Sequence[Target], steps: Sequence[Step], out: str, teacher: str, jobs: int = 2) -> None:
     """Whatever the cells that are missing need, and the cells, each as soon as it can be written."""
-    left = {target.step: target for target in missing(targets, steps, out)}
+    left = {target.step: target for target in missing(targets, steps, out, teacher)}
     print(f"{len(targets) - len(left)} of {len(targets)} cells are there", flush=True)
     needed = ancestors(steps, list(left))
-    runner = Runner(needed, out, ROOT, jobs)
+    runner = Runner(needed, out, ROOT, jobs, version())
 
     def keep(step: Step, _: List[Step]) -> None:
         if step.name in left:
             chain = [one.name for one in ancestors(needed, [step.name])]
             commands = commands_of(runner.histories[step.name], out)
-            seconds = {name: taken for name, taken in runner.seconds().items() if name in chain}
-            write(left[step.name].path, made(step.folder, commands, seconds, teacher))
+            write(left[step.name].path, made(step.folder, commands, chain, runner, teacher))
 
     for step in needed:
         if runner.is_done(step):

@@ -12,7 +12,7 @@ recipes/demo/cells/trial, and only what is missing there is run.
 import argparse
 import os
 import sys
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 import study_cells
 from run import (
@@ -31,10 +31,11 @@ from run import (
     without_transcripts,
 )
 from steps import Step
-from study_cells import Target
+from study_cells import Key, Target, target_of
 from study_statistics import differences, mean_of
 
 CELLS = f"{study_cells.CELLS}/trial"
+BUDGETS, SEEDS, UPDATES = (100, 400), (1, 2, 3, 4, 5), (600, 600)
 
 ALL = (
     "loss=ctc_distillation \"dataset.train_subset='{labelled},train'\" task.unlabelled=[train] task.labelled_share=0.2 "
@@ -91,20 +92,36 @@ def budget_steps(out: str, seed: int, labels: int, distil: int, ctc: int) -> Lis
 def targets(cells: str, budgets: Sequence[int], seeds: Sequence[int]) -> List[Target]:
     """A cell for each row, seed and budget."""
     return [
-        Target(study_cells.path_of(cells, row, seed, labels), f"decode-{row}-{labels}-{seed}")
+        target_of(cells, row, seed, labels, f"decode-{row}-{labels}-{seed}")
         for seed in seeds
         for labels in budgets
         for row in ("teacher", *ROWS)
     ]
 
 
-def table(cells: str, budgets: Sequence[int], seeds: Sequence[int]) -> str:
+def planned(
+    out: str,
+    cells: str,
+    utterances: int = 1200,
+    budgets: Sequence[int] = BUDGETS,
+    seeds: Sequence[int] = SEEDS,
+    updates: Sequence[int] = UPDATES,
+) -> Tuple[List[Target], List[Step]]:
+    """The trial's cells and steps."""
+    steps = data_steps(out, utterances)
+    for seed in seeds:
+        steps.append(distil_step(out, seed, updates[0]))
+        for labels in budgets:
+            steps += budget_steps(out, seed, labels, *updates)
+    return targets(cells, budgets, seeds), steps
+
+
+def table(cells: Dict[Key, Dict[str, Any]], budgets: Sequence[int]) -> str:
     """For each row and budget the mean over the seeds, and its mean difference to `ctc` with the same seed; both with
     their 95% intervals."""
     found: Dict[str, Dict[int, Dict[int, float]]] = {}
-    for (row, seed, labels), cell in study_cells.read_all(cells).items():
-        if seed in seeds:
-            found.setdefault(row, {}).setdefault(labels, {})[seed] = cell["wer"]
+    for (row, seed, labels), cell in cells.items():
+        found.setdefault(row, {}).setdefault(labels, {})[seed] = cell["wer"]
     head = [f"{labels} transcripts | to ctc" for labels in budgets]
     lines = [f"| row | {' | '.join(head)} |", "|---" * (2 * len(budgets) + 1) + "|"]
     for row in ("teacher", *ROWS):
@@ -121,20 +138,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=f"{ROOT}/out/trial", metavar="OUT", help="folder of everything (out/trial)")
     parser.add_argument("--train", type=int, default=1200, metavar="N", help="training utterances (1200)")
-    parser.add_argument("--labels", type=int, nargs="+", default=[100, 400], metavar="N", help="transcripts (100 400)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], metavar="N", help="(1 2 3 4 5)")
+    parser.add_argument("--labels", type=int, nargs="+", default=BUDGETS, metavar="N", help="transcripts (100 400)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N", help="(1 2 3 4 5)")
     parser.add_argument("--cells", default=CELLS, metavar="DIR", help="of the results (recipes/demo/cells/trial)")
-    parser.add_argument("--updates", type=int, nargs=2, default=[600, 600], metavar="N", help="distillation, CTC (600)")
+    parser.add_argument("--updates", type=int, nargs=2, default=UPDATES, metavar="N", help="distillation, CTC (600)")
     args = parser.parse_args()
     check_shipped()
     out = os.path.abspath(args.out)
-    steps = data_steps(out, args.train)
-    for seed in args.seeds:
-        steps.append(distil_step(out, seed, args.updates[0]))
-        for labels in args.labels:
-            steps += budget_steps(out, seed, labels, *args.updates)
-    study_cells.run(targets(args.cells, args.labels, args.seeds), steps, out, TEACHER)
-    print(f"\n{table(args.cells, args.labels, args.seeds)}")
+    targets, steps = planned(out, args.cells, args.train, args.labels, args.seeds, args.updates)
+    study_cells.run(targets, steps, out, TEACHER)
+    print(f"\n{table(study_cells.there(targets, steps, out, TEACHER), args.labels)}")
 
 
 if __name__ == "__main__":

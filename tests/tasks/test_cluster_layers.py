@@ -59,6 +59,7 @@ BAD = [
         {**DISTANCES, **centres("km2"), TEACHER_LAYERS: "[2]", "criterion.discriminative_head": "codebook"},
         ["discriminative_head=codebook", "the teacher's own clusters", "discriminative_head=linear"],
     ),
+    ({LAYERS: "[2]"}, ["discriminative_layers=[2] with criterion.discriminative_weight=0", "loss=reg_disc"]),
     ({**DISC, TEACHER_LAYERS: "[2]"}, ["discriminative_teacher_layers=[2] is for", "distances", "not for soft"]),
     ({**DISC, **centres("km2")}, ["task.centres=[", "is for criterion.discriminative_target=distances"]),
 ]

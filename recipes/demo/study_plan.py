@@ -1,0 +1,192 @@
+"""What the study trains: speech, rows, seeds, label budgets. docs/study.md says what for.
+
+Speech and teacher are the repository's. A seed sets the student's initialisation, the batches of its distillation and
+of its fine-tuning, and which utterances have labels: all rows of a seed have the same.
+"""
+
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from run import DROPOUT, TEACHER, decode, distil_options, fbank_step, schedule, speech_steps, train
+from steps import Step
+
+LAYERS = (2, 4, 6)  # of the teacher, whose k-means are labels
+CLUSTERS = 100
+BATCHES = "dataset.max_tokens=160000"  # ten seconds
+CTC_RATE = 0.003
+RATES = (0.001, 0.002, 0.004)  # of a distillation, to choose from
+TUNING = 0  # the seed with which they are chosen, which no result has
+
+DISC = "loss=reg_disc criterion.discriminative_head={} criterion.discriminative_target={}"
+LINEAR = "criterion.discriminative_head=linear criterion.student_temperature=1.0"
+KMEANS = "data=km50 task.labels=[{}] criterion.discriminative_target=kmeans"
+SETS, DEPTHS = ",".join(f"km{layer}" for layer in LAYERS), ",".join(map(str, LAYERS))
+SHARE = f"criterion.discriminative_weight={1 / len(LAYERS):.4f}"  # sets are summed: together they weigh as one
+EACH = f"criterion.discriminative_layers=[{DEPTHS}]"
+CENTRES = "task.centres=[{}] " + f"criterion.discriminative_teacher_layers=[{DEPTHS}]"
+LOSSES = {
+    "reg": "loss=reg",
+    "codebook-soft": DISC.format("codebook", "soft"),
+    "codebook-hard": DISC.format("codebook", "hard"),
+    "linear-soft": f"loss=reg_disc {LINEAR} criterion.discriminative_target=soft",
+    "linear-hard": f"loss=reg_disc {LINEAR} criterion.discriminative_target=hard",
+    "linear-kmeans": f"loss=reg_disc {LINEAR} {KMEANS.format('km4')}",
+    "linear-kmeans-alone": f"loss=reg_disc criterion.regression_weight=0 {LINEAR} {KMEANS.format('km4')}",
+    "hubert": f"loss=kmeans {LINEAR} {KMEANS.format('km4')}",
+    "last-kmeans": f"loss=reg_disc {LINEAR} {SHARE} {KMEANS.format(SETS)}",
+    "layers-kmeans": f"loss=reg_disc {LINEAR} {SHARE} {EACH} {KMEANS.format(SETS)}",
+    "layers-kmeans-alone": f"loss=reg_disc criterion.regression_weight=0 {LINEAR} {EACH} {KMEANS.format(SETS)}",
+    "layers-distances": f"loss=reg_disc {LINEAR} {SHARE} {EACH} criterion.discriminative_target=distances {CENTRES}",
+}
+LENGTHS = {"short": 1 / 3, "long": 3.0}
+DEEP, SHALLOW, FBANK = "student=demo_deep_thin", "student=demo_shallow_wide", "frontend=fbank"
+
+
+class Row(NamedTuple):
+    """options: of the distillation; like: the row whose learning rate it has; length: times the study's updates; stage:
+    the share of these in which an Fbank learns alone, as in the recipe, or none."""
+
+    options: str
+    like: str
+    length: float = 1.0
+    stage: float = 0.0
+
+
+def students() -> Dict[str, Row]:
+    """The distilled rows."""
+    rows = {f"deep_thin-{loss}": Row(f"{DEEP} {options}", f"deep_thin-{loss}") for loss, options in LOSSES.items()}
+    for loss in ("reg", "codebook-soft"):
+        rows[f"shallow_wide-{loss}"] = Row(f"{SHALLOW} {LOSSES[loss]}", f"shallow_wide-{loss}")
+    for kind, stage in (("", 0.25), ("-direct", 0.0)):
+        name = f"deep_thin-fbank{kind}"
+        rows[name] = Row(f"{DEEP} {LOSSES['reg']} {FBANK}", name, stage=stage)
+    for name in ("deep_thin-reg", "shallow_wide-reg"):
+        for kind, length in LENGTHS.items():
+            rows[f"{name}-{kind}"] = rows[name]._replace(length=length)
+    return rows
+
+
+STUDENTS = students()
+TEACHER_ROW, UNDISTILLED = "teacher", "deep_thin-undistilled"
+ROWS = (*STUDENTS, UNDISTILLED, TEACHER_ROW)
+
+
+class Plan(NamedTuple):
+    """out: folder of everything; train, valid, test: utterances; budgets: of train with labels, from all of them to
+    few; distil, ctc: updates; tuning: utterances with labels by which learning rates are chosen."""
+
+    out: str
+    train: int = 1200
+    valid: int = 200
+    test: int = 2300
+    budgets: Tuple[int, ...] = (1200, 400, 100)
+    distil: int = 1500
+    ctc: int = 1500
+    tuning: int = 400
+
+
+def pace(updates: int) -> str:
+    """Small batches, and checkpoints only where there is something to lose, since each comes with a validation."""
+    every = max(250, updates // 4)
+    return f"{BATCHES} checkpoint.save_interval_updates={every} dataset.validate_interval_updates={every}"
+
+
+def data_steps(plan: Plan) -> List[Step]:
+    """Speech, manifests, letters, and the statistics of Fbank."""
+    return [*speech_steps(plan.out, plan.train, plan.valid, plan.test), fbank_step(plan.out)]
+
+
+def label_steps(plan: Plan) -> List[Step]:
+    """k-means labels of the teacher's layers, km2, km4 and km6."""
+    steps = []
+    for layer in LAYERS:
+        feats = f"{plan.out}/features/{layer}"
+        options = f"{feats} --feature hubert --checkpoint {TEACHER} --layer {layer}"
+        commands = [f"python manifests/features.py {plan.out}/data {split} {options}" for split in ("train", "valid")]
+        learning = f"--clusters {CLUSTERS} --label km{layer} --dest {plan.out}/data --threads 1"
+        commands.append(f"python manifests/kmeans.py {feats} --splits train valid {learning}")
+        steps.append(Step(f"km{layer}", commands, feats, ("manifest-train", "manifest-valid")))
+    return steps
+
+
+def split(plan: Plan, labelled: int, seed: int) -> str:
+    return "train" if labelled == plan.train else f"train_{labelled}_{seed}"
+
+
+def subset_steps(plan: Plan, seed: int, budgets: Sequence[int]) -> List[Step]:
+    """The utterances with labels of each budget; those of a small one are among those of a larger."""
+    steps = []
+    for labelled in budgets:
+        name = split(plan, labelled, seed)
+        tool = f"python manifests/subset.py {plan.out}/data train {name} --utterances {labelled} --seed {seed}"
+        commands = [] if name == "train" else [tool]
+        steps.append(Step(f"subset-{labelled}-{seed}", commands, None, ("manifest-train",)))
+    return steps
+
+
+def distil_step(plan: Plan, name: str, row: Row, rate: float, seed: int, start: str = "") -> Step:
+    """A distillation into OUT/students/NAME. start: a checkpoint to begin with."""
+    folder, updates = f"{plan.out}/students/{name}", round(plan.distil * row.length)
+    options, needs = row.options, ["manifest-train", "manifest-valid"]
+    needs += [f"km{layer}" for layer in LAYERS if f"km{layer}" in options or "task.centres" in options]
+    if "task.centres" in options:
+        options = options.format(",".join(f"{plan.out}/data/kmeans.km{layer}.npy" for layer in LAYERS))
+    if FBANK in options:
+        options += f" criterion.frontend_updates={round(updates * row.stage)}"
+        needs.append("fbank")
+    options += f" {distil_options(plan.out, updates, TEACHER)} {pace(updates)} optimization.lr=[{rate}]"
+    options += f" common.seed={seed}" + (f" checkpoint.finetune_from_model={start}" if start else "")
+    return Step(f"distil-{name}", [train("distill", "laptop", folder, options)], folder, tuple(needs))
+
+
+def ctc_steps(
+    plan: Plan, name: str, options: str, updates: int, needs: Sequence[str], subset: str = "test"
+) -> List[Step]:
+    """A fine-tuning into OUT/ctc/NAME, and its decoding."""
+    folder = f"{plan.out}/ctc/{name}"
+    options = f"task.data={plan.out}/data {options} {schedule(updates)} {pace(updates)}"
+    decoding = decode(plan.out, folder, f"{folder}/{subset}", subset)
+    return [
+        Step(f"ctc-{name}", [train("finetune", "laptop", folder, options)], folder, ("manifest-valid", *needs)),
+        Step(f"decode-{name}", [decoding], f"{folder}/{subset}", (f"ctc-{name}", "manifest-test")),
+    ]
+
+
+def of_student(student: str) -> str:
+    """Options of the fine-tuning of a distilled student: its CNN stays as it is."""
+    return f"model.w2v_path={student}/checkpoint_best.pt optimization.lr=[{CTC_RATE}] model.feature_grad_mult=0.0"
+
+
+def untrained(plan: Plan, seed: int) -> Tuple[Step, str]:
+    """A student that says no more than its structure, and the options of a fine-tuning that begins at random."""
+    structure = distil_step(plan._replace(distil=1), f"untrained-{seed}", STUDENTS["deep_thin-reg"], 1e-12, seed)
+    return structure, f"model.w2v_path={structure.folder}/checkpoint_last.pt model.no_pretrained_weights=true"
+
+
+def cell_steps(plan: Plan, row: str, seed: int, labelled: int, rate: float) -> List[Step]:
+    """What a row's result of a seed and a budget needs beside the steps that rows share. rate: of the distillation, or
+    of CTC where there is none."""
+    given = f"common.seed={seed} dataset.train_subset={split(plan, labelled, seed)}"
+    name, subset = f"{row}-{seed}-{labelled}", f"subset-{labelled}-{seed}"
+    if row == TEACHER_ROW:
+        options = f"{given} model.w2v_path={TEACHER} model.feature_grad_mult=0.0 {DROPOUT}"
+        return ctc_steps(plan, name, options, 2 * plan.ctc, (subset,))
+    if row == UNDISTILLED:
+        structure, start = untrained(plan, seed)
+        options = f"{given} {start} optimization.lr=[{rate}]"
+        return [structure, *ctc_steps(plan, name, options, plan.distil + plan.ctc, (structure.name, subset))]
+    student = distil_step(plan, f"{row}-{seed}", STUDENTS[row], rate, seed)
+    return [student, *ctc_steps(plan, name, f"{given} {of_student(student.folder)}", plan.ctc, (student.name, subset))]
+
+
+def tuning_steps(plan: Plan, row: str, rate: float, name: str) -> List[Step]:
+    """A third of the updates at a learning rate, judged by the validation set."""
+    short = plan._replace(distil=max(1, plan.distil // 3), ctc=max(1, plan.ctc // 3))
+    given = f"common.seed={TUNING} dataset.train_subset={split(plan, plan.tuning, TUNING)}"
+    updates, subset = short.ctc, f"subset-{plan.tuning}-{TUNING}"
+    if row == UNDISTILLED:
+        student, start = untrained(short, TUNING)
+        start, updates = f"{start} optimization.lr=[{rate}]", short.distil + short.ctc
+    else:
+        student = distil_step(short, name, STUDENTS[row], rate, TUNING)
+        start = of_student(student.folder)
+    return [student, *ctc_steps(short, name, f"{given} {start}", updates, (student.name, subset), "valid")]
