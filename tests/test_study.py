@@ -19,7 +19,7 @@ from tests.test_recipes import merged
 
 @pytest.fixture
 def plan(tmp_path):
-    return Plan(str(tmp_path), distil=90, ctc=50)
+    return Plan(str(tmp_path), distil=90, ctc=(150, 50, 30))
 
 
 def steps_of(plan, rows=ROWS, seeds=(1, 2, 3, 4, 5), chosen=None):
@@ -42,14 +42,14 @@ def test_each_step_is_planned_once_and_after_what_it_needs(plan):
     assert len(targets) == len({target.path for target in targets}) and {target.step for target in targets} <= set(
         names
     )
-    assert len(targets) == 3 * sum(len(rows) * len(seeds) for rows, seeds in STAGES)
+    assert len(targets) == sum((2 + stage.all_budgets) * len(stage.rows) * len(stage.seeds) for stage in STAGES)
 
 
 def test_every_row_of_a_question_is_run_with_the_seeds_of_its_reference():
     known = {}
-    for rows, seeds in STAGES:
-        for row in rows:
-            known.setdefault(row, set()).update(seeds)
+    for stage in STAGES:
+        for row in stage.rows:
+            known.setdefault(row, set()).update(stage.seeds)
     assert set(known) == set(ROWS)
     for question in QUESTIONS.values():
         for row, reference in question.pairs:
@@ -81,7 +81,10 @@ def test_lengths_rates_and_stages(plan):
     assert "criterion.frontend_updates=22" in staged.commands[0]  # a fourth of 90
     assert "criterion.frontend_updates=0" in direct.commands[0]
     undistilled = steps["ctc-deep_thin-undistilled-1-100"].commands[0]
-    assert "optimization.max_update=140 " in undistilled and "no_pretrained_weights=true" in undistilled
+    assert "optimization.max_update=120 " in undistilled  # 90 and 30
+    assert "optimization.max_update=300 " in steps["ctc-teacher-1-1200"].commands[0]
+    assert "optimization.max_update=50 " in steps["ctc-deep_thin-reg-1-400"].commands[0]
+    assert "common.seed=1" in undistilled and "no_pretrained_weights=true" in undistilled
     assert "feature_grad_mult=0.0" not in undistilled  # its CNN has learned nothing yet
     assert "optimization.lr=[0.005]" in undistilled and "students/untrained-1/" in undistilled
 
@@ -175,7 +178,7 @@ def test_report_stands_on_its_own(tmp_path, capsys):
 
 
 def test_a_source_of_the_spread_changes_one_thing_alone():
-    plan = Plan("OUT", budgets=(1200, 400), distil=6, ctc=6)
+    plan = Plan("OUT", budgets=(1200, 400), distil=6, ctc=(6, 6))
     assert spread.seeds_of("ctc", 3) == {"initialisation": 1, "batches": 1, "ctc": 3, "labelled": 1}
     base, names = spread.tuned_name(plan, "ctc", 1, 400), set()
     for source in spread.SOURCES:

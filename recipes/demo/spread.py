@@ -45,7 +45,7 @@ def steps_of(plan: Plan, source: str, seed: int) -> List[Step]:
         given = f"common.seed={seeds['ctc']} dataset.train_subset={split(plan, labelled, drawn)}"
         needs = (student.name, f"subset-{labelled}-{drawn}")
         tuned = tuned_name(plan, source, seed, labelled)
-        steps += ctc_steps(plan, tuned, f"{given} {of_student(student.folder)}", plan.ctc, needs)
+        steps += ctc_steps(plan, tuned, f"{given} {of_student(student.folder)}", plan.updates_of(labelled), needs)
         if source == "all":
             steps.append(of_last_checkpoint(steps[-1], tuned))
     return steps
@@ -132,7 +132,13 @@ def main() -> None:
     if args.seeds < 2:
         parser.error("--seeds: a spread needs two at least")
     check_shipped()
-    plan = Plan(os.path.abspath(args.out), *args.sizes, tuple(args.labels), *args.updates)
+    plan = Plan(
+        os.path.abspath(args.out),
+        *args.sizes,
+        tuple(args.labels),
+        args.updates[0],
+        (args.updates[1],) * len(args.labels),
+    )
     seeds = range(1, args.seeds + 1)
     Runner(plan_steps(plan, seeds), plan.out, ROOT, jobs=2).run()
     print(f"\n{table(plan, seeds)}")

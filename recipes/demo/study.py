@@ -105,7 +105,7 @@ def show(group: str, targets: Sequence[Target], steps: Sequence[Step], out: str,
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    seeds = sorted({seed for _, known in STAGES for seed in known})
+    seeds = sorted({seed for stage in STAGES for seed in stage.seeds})
     plan = Plan("")
     parser.add_argument("--out", default=f"{ROOT}/out/study", metavar="OUT", help="folder of everything (out/study)")
     parser.add_argument(
@@ -131,11 +131,16 @@ def main() -> None:
     unknown = [pattern for pattern in args.rows if not fnmatch.filter(ROWS, pattern)]
     if unknown:
         parser.error(f"--rows {unknown[0]}: no such row; there are {', '.join(ROWS)}")
+    if len(args.updates) != 1 + len(args.labels):
+        parser.error(
+            f"--updates: expected {1 + len(args.labels)}, of the distillation and of CTC with each of --labels"
+        )
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: expected 1 or more")
     check_shipped()
     out = os.path.abspath(args.out)
-    plan = Plan(out, *args.sizes, tuple(args.labels), *args.updates, tuning=min(Plan(out).tuning, args.sizes[0]))
+    distil, *ctc = args.updates
+    plan = Plan(out, *args.sizes, tuple(args.labels), distil, tuple(ctc), min(Plan(out).tuning, max(args.labels)))
     usual = plan == Plan(out)
     folder = args.cells or (study_cells.CELLS if usual else f"{out}/cells")
     wanted = cells(rows, args.seeds, plan.budgets)

@@ -72,16 +72,21 @@ ROWS = (*STUDENTS, UNDISTILLED, TEACHER_ROW)
 
 class Plan(NamedTuple):
     """out: folder of everything; train, valid, test: utterances; budgets: of train with labels, from all of them to
-    few; distil, ctc: updates; tuning: utterances with labels by which learning rates are chosen."""
+    few; distil: updates; ctc: updates of each budget; tuning: utterances with labels by which learning rates are
+    chosen."""
 
     out: str
     train: int = 1200
     valid: int = 200
     test: int = 2300
     budgets: Tuple[int, ...] = (1200, 400, 100)
-    distil: int = 1500
-    ctc: int = 1500
+    distil: int = 1000
+    ctc: Tuple[int, ...] = (1500, 1000, 600)
     tuning: int = 400
+
+    def updates_of(self, labelled: int) -> int:
+        """Of CTC: of the budget, or of the next larger one."""
+        return min(updates for budget, updates in zip(self.budgets, self.ctc) if budget >= labelled)
 
 
 def pace(updates: int) -> str:
@@ -166,26 +171,26 @@ def cell_steps(plan: Plan, row: str, seed: int, labelled: int, rate: float) -> L
     """What a row's result of a seed and a budget needs beside the steps that rows share. rate: of the distillation, or
     of CTC where there is none."""
     given = f"common.seed={seed} dataset.train_subset={split(plan, labelled, seed)}"
-    name, subset = f"{row}-{seed}-{labelled}", f"subset-{labelled}-{seed}"
+    name, subset, ctc = f"{row}-{seed}-{labelled}", f"subset-{labelled}-{seed}", plan.updates_of(labelled)
     if row == TEACHER_ROW:
         options = f"{given} model.w2v_path={TEACHER} model.feature_grad_mult=0.0 {DROPOUT}"
-        return ctc_steps(plan, name, options, 2 * plan.ctc, (subset,))
+        return ctc_steps(plan, name, options, 2 * ctc, (subset,))
     if row == UNDISTILLED:
         structure, start = untrained(plan, seed)
         options = f"{given} {start} optimization.lr=[{rate}]"
-        return [structure, *ctc_steps(plan, name, options, plan.distil + plan.ctc, (structure.name, subset))]
+        return [structure, *ctc_steps(plan, name, options, plan.distil + ctc, (structure.name, subset))]
     student = distil_step(plan, f"{row}-{seed}", STUDENTS[row], rate, seed)
-    return [student, *ctc_steps(plan, name, f"{given} {of_student(student.folder)}", plan.ctc, (student.name, subset))]
+    return [student, *ctc_steps(plan, name, f"{given} {of_student(student.folder)}", ctc, (student.name, subset))]
 
 
 def tuning_steps(plan: Plan, row: str, rate: float, name: str) -> List[Step]:
     """A third of the updates at a learning rate, judged by the validation set."""
-    short = plan._replace(distil=max(1, plan.distil // 3), ctc=max(1, plan.ctc // 3))
+    short, updates = plan._replace(distil=max(1, plan.distil // 3)), max(1, plan.updates_of(plan.tuning) // 3)
     given = f"common.seed={TUNING} dataset.train_subset={split(plan, plan.tuning, TUNING)}"
-    updates, subset = short.ctc, f"subset-{plan.tuning}-{TUNING}"
+    subset = f"subset-{plan.tuning}-{TUNING}"
     if row == UNDISTILLED:
         student, start = untrained(short, TUNING)
-        start, updates = f"{start} optimization.lr=[{rate}]", short.distil + short.ctc
+        start, updates = f"{start} optimization.lr=[{rate}]", short.distil + updates
     else:
         student = distil_step(short, name, STUDENTS[row], rate, TUNING)
         start = of_student(student.folder)
