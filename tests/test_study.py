@@ -1,6 +1,9 @@
 """The study: its plan and its report; the steps themselves are the demo's."""
 
+import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from study_plan import LAYERS, ROWS, STUDENTS, Plan
 from study_questions import QUESTIONS, STAGES, cells
 
 from distill_user_dir.profiling.rows import load_row, parameters
-from tests.helpers import RECIPES, recipe
+from tests.commands import environment
+from tests.helpers import RECIPES, ROOT, recipe
 from tests.test_recipes import merged
 
 
@@ -209,3 +213,25 @@ def test_speech_and_teacher_are_the_repositorys(plan):
     assert "--train 1200 --valid 200 --test 2300" in steps["speech"].commands[0]
     assert f"task.teacher_path={demo_run.TEACHER} " in steps["distil-deep_thin-reg-1"].commands[0]
     assert f"model.w2v_path={demo_run.TEACHER} " in steps["ctc-teacher-1-100"].commands[0]
+
+
+@pytest.mark.slow
+def test_a_small_study_chooses_its_rates_keeps_its_cells_and_ends_in_a_report(tmp_path):
+    command = [sys.executable, str(ROOT / "recipes" / "demo" / "study.py"), "--out", str(tmp_path), "--seeds", "1"]
+    command += ["--sizes", "24", "8", "8", "--labels", "24", "12", "--updates", "3", "3", "2"]
+    command += ["--rows", "deep_thin-layers-distances"]
+    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    chosen = {}
+    for path in tmp_path.glob("cells/rates/*/0-24.json"):
+        chosen[path.parent.name.split("@")[1]] = json.loads(path.read_text())["wer"]
+    assert len(chosen) == len(study.RATES)
+    for labelled in (24, 12):
+        made = json.loads(
+            (tmp_path / "cells" / "study" / "deep_thin-layers-distances" / f"1-{labelled}.json").read_text()
+        )
+        (rate,) = re.findall(r"optimization.lr=\[(\S+)\]", next(c for c in made["commands"] if "task.centres" in c))
+        assert chosen[rate] == min(chosen.values())
+    assert "2 results are there" in (tmp_path / "report.html").read_text()
+    again = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert again.stdout.count("$ ") == 0 and "2 of 2 cells are there" in again.stdout

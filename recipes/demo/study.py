@@ -115,8 +115,14 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, choices=seeds, default=seeds, metavar="N", help=f"{seeds}")
     parser.add_argument("--labels", nargs="+", type=int, default=plan.budgets, metavar="N", help=f"{plan.budgets}")
     parser.add_argument("--sizes", nargs=3, type=int, default=plan[1:4], metavar="N", help=f"{plan[1:4]}: as in Plan")
+    updates = [plan.distil, *plan.ctc]
     parser.add_argument(
-        "--updates", nargs=2, type=int, default=[plan.distil, plan.ctc], metavar="N", help="distil, CTC"
+        "--updates",
+        nargs="+",
+        type=int,
+        default=updates,
+        metavar="N",
+        help=f"distil, CTC of each of --labels; {updates}",
     )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="steps at a time, which share the cores (2)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
