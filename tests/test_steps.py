@@ -122,18 +122,26 @@ def test_a_failure_ends_what_runs_beside_it(tmp_path):
     assert not (tmp_path / "logs" / "slow.done").exists()
 
 
-def test_a_terminated_run_ends_its_commands(tmp_path):
-    """SIGTERM, as from a scheduler: the child is gone, and its step is not done."""
-    pid = tmp_path / "pid"
+def slow_call(folder):
+    """A process that runs a step of a minute, once that has begun, and the file with the pid of its command."""
+    pid = folder / "pid"
     code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    script = tmp_path / "run.py"
+    script = folder / "run.py"
     script.write_text(
         f"from steps import Runner, Step\nslow = {shlex.join([sys.executable, '-c', code])!r}\n"
-        f"Runner([Step('slow', [slow, slow], None)], {str(tmp_path)!r}, '.').run()\n"
+        f"Runner([Step('slow', [slow, slow], None)], {str(folder)!r}, '.').run()\n"
     )
-    process = subprocess.Popen([sys.executable, str(script)], env=dict(os.environ, PYTHONPATH=f"{RECIPES}/demo"))
+    environment = dict(os.environ, PYTHONPATH=f"{RECIPES}/demo")
+    process = subprocess.Popen([sys.executable, str(script)], env=environment, start_new_session=True)
     while not (pid.exists() and pid.read_text()):
+        assert process.poll() is None
         time.sleep(0.05)
+    return process, pid
+
+
+def test_a_terminated_run_ends_its_commands(tmp_path):
+    """SIGTERM, as from a scheduler: the child is gone, and its step is not done."""
+    process, pid = slow_call(tmp_path)
     process.terminate()
     assert process.wait(30) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
@@ -173,18 +181,7 @@ def test_a_recipe_that_says_something_else_is_another_step(tmp_path):
 
 def test_a_command_that_a_killed_call_left_behind_is_waited_for(tmp_path):
     """Nothing else may write where it writes."""
-    begun = tmp_path / "begun"
-    code = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(60)"
-    script = tmp_path / "call.py"
-    script.write_text(
-        f"import sys; sys.path[:0] = [{str(RECIPES / 'demo')!r}]\nfrom steps import Runner, Step\n"
-        f"command = {shlex.quote(sys.executable) + ' -c ' + shlex.quote(code)!r}\n"
-        f"Runner([Step('long', [command], None)], {str(tmp_path)!r}, {str(tmp_path)!r}).run()\n"
-    )
-    call = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, start_new_session=True)
-    while not begun.exists():
-        assert call.poll() is None
-        time.sleep(0.1)
+    call, _ = slow_call(tmp_path)
     call.kill()
     call.wait()
     with pytest.raises(SystemExit, match="another call, or a command of a killed one, still runs here"):

@@ -32,7 +32,7 @@ class Needs(NamedTuple):
             )
         labels = discriminative and cfg.discriminative_target == "kmeans"
         centres = discriminative and cfg.discriminative_target == "distances"
-        check_centres(cfg, centres)
+        check_label_sets(cfg, centres)
         posteriors = discriminative and not labels and not centres
         clusters = posteriors or discriminative and cfg.discriminative_head == "codebook"
         frontend = cfg.frontend_updates > 0 or cfg.frontend_weight > 0
@@ -41,7 +41,7 @@ class Needs(NamedTuple):
         return cls(labels, posteriors, clusters, centres, frontend, forward, forward or clusters or starts)
 
 
-def check_centres(cfg: Any, wanted: bool) -> None:
+def check_label_sets(cfg: Any, wanted: bool) -> None:
     """ValueError where settings of label sets contradict each other, or stand without what they are for."""
     if wanted and cfg.discriminative_head == "codebook":
         raise ValueError(

@@ -171,15 +171,16 @@ def model_steps(
     return steps
 
 
+def sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
 def check_shipped() -> None:
     """SystemExit where the HuBERT of the repository is not the one that its card describes."""
     with open(CARD, encoding="utf-8") as card:
         known = re.search(r"\b[0-9a-f]{64}\b", card.read()).group()
-    found = ""
-    if os.path.exists(TEACHER):
-        with open(TEACHER, "rb") as file:
-            found = hashlib.sha256(file.read()).hexdigest()
-    if found != known:
+    if not os.path.exists(TEACHER) or sha256(TEACHER) != known:
         sys.exit(f"{TEACHER}: not the file of its card (sha256 {known}); git checkout {TEACHER}, or --teacher train")
 
 

@@ -9,7 +9,6 @@ seeds of their own here, with all else the same; the deviation of a source is th
 """
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -19,6 +18,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 from run import ROOT, check_shipped
 from steps import Runner, Step
+from study_cells import errors_in
 from study_plan import STUDENTS, Plan, ctc_steps, data_steps, distil_step, of_student, split, subset_steps
 
 ROW, RATE = STUDENTS["deep_thin-reg"], 0.003
@@ -75,18 +75,15 @@ def plan_steps(plan: Plan, seeds: Sequence[int]) -> List[Step]:
     return list({step.name: step for step in steps}.values())
 
 
+def results(plan: Plan, source: str, seed: int, labelled: int, kind: str = "test") -> str:
+    """The folder of a decode."""
+    return f"{plan.out}/ctc/{tuned_name(plan, source, seed, labelled)}/{kind}"
+
+
 def rate(plan: Plan, source: str, seed: int, labelled: int, kind: str = "test") -> float:
     """A word error rate in per cent."""
-    with open(f"{plan.out}/ctc/{tuned_name(plan, source, seed, labelled)}/{kind}/wer.json", encoding="utf-8") as file:
+    with open(f"{results(plan, source, seed, labelled, kind)}/wer.json", encoding="utf-8") as file:
         return json.load(file)["wer"]
-
-
-def errors(plan: Plan, source: str, seed: int, labelled: int) -> np.ndarray:
-    """(utterances, 2): word errors and words of each."""
-    name = tuned_name(plan, source, seed, labelled)
-    with open(f"{plan.out}/ctc/{name}/test/utterances.tsv", encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return np.array([[int(row["word_errors"]), int(row["words"])] for row in rows])
 
 
 def of_test_sets(counts: np.ndarray, utterances: int) -> float:
@@ -110,7 +107,7 @@ def table(plan: Plan, seeds: Sequence[int]) -> str:
     last = [[rate(plan, "all", seed, n, "last") for seed in seeds] for n in plan.budgets]
     line("all, last checkpoint", [spread(one) for one in last])
     for utterances in (150, 500, plan.test):
-        deviations = [of_test_sets(errors(plan, "all", 1, n), utterances) for n in plan.budgets]
+        deviations = [of_test_sets(errors_in(results(plan, "all", 1, n)), utterances) for n in plan.budgets]
         line(f"test set of {utterances}", [f"{deviation:.1f}" for deviation in deviations])
     return "\n".join(lines)
 

@@ -6,7 +6,6 @@ machine. A cell whose commands or teacher are no longer the plan's is made again
 """
 
 import csv
-import hashlib
 import json
 import os
 import platform
@@ -15,7 +14,8 @@ import subprocess
 import sys
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-from run import HERE, ROOT
+import numpy as np
+from run import HERE, ROOT, sha256
 from steps import Runner, Step, histories
 from steps import read as read_text
 
@@ -62,15 +62,11 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
-def sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
-
-
-def words(results: str) -> int:
-    """Of all references."""
+def errors_in(results: str) -> np.ndarray:
+    """(utterances, 2): word errors and words of each, of a decode into this folder."""
     with open(f"{results}/utterances.tsv", encoding="utf-8", newline="") as file:
-        return sum(int(row["words"]) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return np.array([[int(row["word_errors"]), int(row["words"])] for row in rows])
 
 
 def made(results: str, commands: List[str], chain: Sequence[str], runner: Runner, teacher: str) -> Dict[str, Any]:
@@ -82,7 +78,7 @@ def made(results: str, commands: List[str], chain: Sequence[str], runner: Runner
     begun = [read_text(f"{runner.out}/logs/{name}.version") for name in chain]
     return {
         **{key: scored[key] for key in SCORED},
-        "words": words(results),
+        "words": int(errors_in(results)[:, 1].sum()),
         "parameters": sum(parameter.numel() for parameter in student.parameters()),
         "seconds": {name: taken for name, taken in runner.seconds().items() if name in chain},
         "commands": commands,
@@ -114,12 +110,6 @@ def read(path: str) -> Dict[str, Any]:
         sys.exit(f"{path}: no cell of the study (a JSON of one result); git checkout it, or take it away")
 
 
-def there(targets: Sequence["Target"], steps: Sequence[Step], out: str, teacher: str) -> Dict[Key, Dict[str, Any]]:
-    """{(row, seed, utterances with labels): cell} of those that are current."""
-    left = missing(targets, steps, out, teacher)
-    return {target.key: read(target.path) for target in targets if target not in left}
-
-
 class Target(NamedTuple):
     """A cell to be there, and the step whose results it holds."""
 
@@ -133,15 +123,21 @@ def target_of(folder: str, row: str, seed: int, labelled: int, step: str) -> Tar
     return Target(f"{folder}/{row}/{seed}-{labelled}.json", step, (row, seed, labelled))
 
 
-def missing(targets: Sequence[Target], steps: Sequence[Step], out: str, teacher: str) -> List[Target]:
-    """Those without a cell that the same commands have made, with the same teacher."""
+def there(targets: Sequence[Target], steps: Sequence[Step], out: str, teacher: str) -> Dict[Key, Dict[str, Any]]:
+    """{(row, seed, utterances with labels): cell} of those that the same commands have made, with the same teacher."""
     led, known = histories(list(steps)), sha256(teacher)
+    cells = {target: read(target.path) for target in targets}
+    return {
+        target.key: cell
+        for target, cell in cells.items()
+        if cell["commands"] == commands_of(led[target.step], out) and cell["teacher"] == known
+    }
 
-    def current(target: Target) -> bool:
-        cell = read(target.path)
-        return cell["commands"] == commands_of(led[target.step], out) and cell["teacher"] == known
 
-    return [target for target in targets if not current(target)]
+def missing(targets: Sequence[Target], steps: Sequence[Step], out: str, teacher: str) -> List[Target]:
+    """Those that are not there."""
+    found = there(targets, steps, out, teacher)
+    return [target for target in targets if target.key not in found]
 
 
 def ancestors(steps: Sequence[Step], names: Sequence[str]) -> List[Step]:

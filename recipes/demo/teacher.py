@@ -10,13 +10,12 @@ where it was.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import sys
 from typing import Dict, List, Sequence
 
-from run import ROOT, decode, manifest_steps, schedule, train
+from run import ROOT, decode, manifest_steps, schedule, sha256, train
 from steps import Runner, Step
 
 CONDITIONS = ("heard", "noisy")
@@ -99,11 +98,6 @@ def table(out: str, utterances: int) -> str:
     return "\n".join(lines)
 
 
-def short_hash(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()[:8]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", metavar="OUT", help="folder of everything (out/teacher; out/judged-HASH of a file's)")
@@ -115,7 +109,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.judge and not os.path.isfile(args.judge):
         parser.error(f"--judge {args.judge}: no such file")
-    out = os.path.abspath(args.out or f"{ROOT}/out/{f'judged-{short_hash(args.judge)}' if args.judge else 'teacher'}")
+    out = os.path.abspath(args.out or f"{ROOT}/out/{f'judged-{sha256(args.judge)[:8]}' if args.judge else 'teacher'}")
     splits = ("train", "valid", "test", *(f"test_{condition}" for condition in CONDITIONS))
     steps = [speech_step(out, args.train), *manifest_steps(out, splits)]
     teacher, needs = f"{out}/hubert_demo.pt", ("publish",)
