@@ -16,8 +16,9 @@ in docs/study.md.</p>
 <h2>Word error rates</h2>{table}
 <p>Mean over seeds with its 95% interval (Student's t), and to the right the standard deviation over seeds for each
 budget.</p>
-<p>Below, differences are paired: the same seed, the same utterances with labels, the same batches. A verdict is given
-where the 95% interval of the mean difference does not hold 0; less is better.</p>
+<p>Below, differences are relative, and paired: the same seed, the same utterances with labels, the same batches. How
+far results scatter is told by all distilled students of a budget together. A verdict is given where the 95% interval
+does not hold 0; less is better.</p>
 {questions}
 <h2>Rows of Q5</h2>{trial}
 <h2>Learning rates</h2><p>On the validation set, each rate for a third of the updates; the best of a row is taken.</p>

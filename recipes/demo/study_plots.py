@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from matplotlib.figure import Figure
 from study_plan import LENGTHS, UNDISTILLED
-from study_statistics import Mean, mean_of
+from study_statistics import Difference, Mean, mean_of
 
 STRUCTURES = ("deep_thin-reg", "shallow_wide-reg")
 
@@ -68,17 +68,18 @@ def draw(axes: Any, points: Sequence[Tuple[float, Mean]], label: str) -> None:
         )
 
 
-def forest(found: Sequence[Tuple[str, str, int, Mean]]) -> bytes:
+def forest(found: Sequence[Tuple[str, str, int, Difference]]) -> bytes:
     """A PNG: differences of (row, reference, budget) with their 95% intervals, one under the other."""
     figure = Figure(figsize=(9, 0.8 + 0.32 * len(found)))
     axes = figure.subplots()
     budgets = sorted({labelled for _, _, labelled, _ in found})
-    for place, (_, _, labelled, difference) in enumerate(found):
+    for place, (_, _, labelled, change) in enumerate(found):
+        sides = None if change.low is None else [[change.mean - change.low], [change.high - change.mean]]
         colour = f"C{budgets.index(labelled)}"
-        axes.errorbar(difference.mean, -place, xerr=difference.half or 0.0, fmt="o", capsize=3, color=colour)
+        axes.errorbar(change.mean, -place, xerr=sides, fmt="o", capsize=3, color=colour)
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_yticks([-place for place in range(len(found))])
-    axes.set_yticklabels([f"{row} - {reference}, {labelled}" for row, reference, labelled, _ in found], fontsize=8)
-    axes.set_xlabel("difference in word error rate (points); left is better")
+    axes.set_yticklabels([f"{row} to {reference}, {labelled}" for row, reference, labelled, _ in found], fontsize=8)
+    axes.set_xlabel("relative difference in word error rate (%); left is better")
     axes.grid(axis="x", alpha=0.3)
     return png(figure)

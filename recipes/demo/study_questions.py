@@ -2,17 +2,18 @@
 
 from typing import List, NamedTuple, Sequence, Tuple
 
-from study_plan import LENGTHS, LOSSES, ROWS, TEACHER_ROW, UNDISTILLED
+from study_plan import LENGTHS, LOSSES, ROWS, STUDENTS, TEACHER_ROW, UNDISTILLED
 
 REG = "deep_thin-reg"
 FORMS = [f"deep_thin-{form}" for form in LOSSES if form.startswith(("codebook", "linear")) and "alone" not in form]
 
 
 class Question(NamedTuple):
-    """pairs: a row, and the one that it is compared with."""
+    """pairs: a row, and the one that it is compared with; pool: rows that tell together how far results scatter."""
 
     title: str
     pairs: Sequence[Tuple[str, str]]
+    pool: Sequence[str] = tuple(STUDENTS)
 
 
 QUESTIONS = {

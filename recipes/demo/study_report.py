@@ -3,13 +3,13 @@
 import html
 import os
 import statistics
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import study_plots
 from study_page import PAGE, html_table, text
 from study_plan import ROWS, Plan
 from study_questions import QUESTIONS, Question
-from study_statistics import Mean, differences, mean_of
+from study_statistics import Difference, Mean, Rates, difference, mean_of
 from trial import ROWS as TRIAL_ROWS
 
 from distill_user_dir.files import write_bytes
@@ -22,20 +22,20 @@ TRIAL = Question(
         *((row, "teacher") for row in TRIAL_ROWS if row != "ctc"),
         *((row, "frames") for row in TRIAL_ROWS if row not in ("ctc", "frames")),
     ],
+    (),
 )
 
 
-def by_seed(cells: Cells, row: str, labelled: int) -> Dict[int, float]:
-    """{seed: WER in per cent}."""
-    return {seed: cell["wer"] for (name, seed, n), cell in cells.items() if (name, n) == (row, labelled)}
+def rates_of(cells: Cells, labelled: int) -> Rates:
+    return {(row, seed): cell["wer"] for (row, seed, n), cell in cells.items() if n == labelled}
 
 
 def budgets_of(cells: Cells) -> List[int]:
     return sorted({labelled for _, _, labelled in cells}, reverse=True)
 
 
-def told(mean: Optional[Mean], sign: str = "") -> str:
-    return "not run" if mean is None else f"{mean.text(sign)}, {mean.seeds} seed{'s' if mean.seeds > 1 else ''}"
+def told(mean: Union[None, Mean, Difference]) -> str:
+    return "not run" if mean is None else f"{mean.text()}, {mean.seeds} seed{'s' if mean.seeds > 1 else ''}"
 
 
 def rows_table(cells: Cells, rows: Sequence[str]) -> List[List[str]]:
@@ -47,32 +47,33 @@ def rows_table(cells: Cells, rows: Sequence[str]) -> List[List[str]]:
         own = [cell for (name, _, _), cell in cells.items() if name == row]
         if not own:
             continue
-        means = [mean_of(list(by_seed(cells, row, n).values())) for n in budgets]
+        means = [
+            mean_of([cell["wer"] for (name, _, m), cell in cells.items() if (name, m) == (row, n)]) for n in budgets
+        ]
         deviations = [mean.deviation for mean in means if mean is not None and mean.deviation is not None]
         size, speed = f"{own[0]['parameters'] / 1e6:.2f} M", f"{1 / statistics.median(cell['rtf'] for cell in own):.0f}"
         lines.append([row, size, speed, *map(told, means), " ".join(f"{one:.1f}" for one in deviations)])
     return lines
 
 
-def compared(cells: Cells, question: Question) -> List[Tuple[str, str, int, Mean]]:
-    """(row, reference, utterances with labels, difference in WER) of all that is there."""
+def compared(cells: Cells, question: Question) -> List[Tuple[str, str, int, Difference]]:
+    """(row, reference, utterances with labels, difference in WER) of all that is there. The question's pool tells how
+    far results scatter; where a row is not of it, the two rows alone tell it."""
     found = []
     for row, reference in question.pairs:
+        pool = question.pool if {row, reference} <= set(question.pool) else (row, reference)
         for labelled in budgets_of(cells):
-            difference = differences(by_seed(cells, row, labelled), by_seed(cells, reference, labelled))
-            if difference is not None:
-                found.append((row, reference, labelled, difference))
+            change = difference(rates_of(cells, labelled), row, reference, pool)
+            if change is not None:
+                found.append((row, reference, labelled, change))
     return found
 
 
 def question_table(cells: Cells, question: Question) -> List[List[str]]:
-    """Differences in points of WER and, to the reference's mean, in per cent; the verdict by the interval."""
-    lines = [["row", "beside", "labelled", "difference (95%)", "relative", "verdict"]]
-    for row, reference, labelled, difference in compared(cells, question):
-        own, base = by_seed(cells, row, labelled), by_seed(cells, reference, labelled)
-        base = statistics.mean(base[seed] for seed in base if seed in own)
-        relative = f"{100 * difference.mean / base:+.0f}%"
-        lines.append([row, reference, str(labelled), told(difference, "+"), relative, difference.verdict])
+    """Differences of WER in per cent of the reference's; the verdict by the interval."""
+    lines = [["row", "beside", "labelled", "relative difference (95%)", "verdict"]]
+    for row, reference, labelled, change in compared(cells, question):
+        lines.append([row, reference, str(labelled), told(change), change.verdict])
     return lines
 
 

@@ -1,11 +1,16 @@
-"""What of several seeds can be believed: means, differences paired by seed, and their intervals."""
+"""What of several seeds can be believed: means, relative differences between rows, and their intervals."""
 
+import math
 import statistics
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+LEAST = 0.1  # of a WER in per cent, whose logarithm is taken
+
+Rates = Dict[Tuple[str, int], float]  # (row, seed): WER in per cent, all of the same number of labels
 
 
 class Mean(NamedTuple):
@@ -25,18 +30,35 @@ class Mean(NamedTuple):
     def high(self) -> Optional[float]:
         return None if self.half is None else self.mean + self.half
 
-    def text(self, sign: str = "") -> str:
-        """Mean and interval; `sign="+"` for a difference."""
-        if self.half is None:
-            return f"{self.mean:{sign}.1f}"
-        return f"{self.mean:{sign}.1f} ({self.low:{sign}.1f} to {self.high:{sign}.1f})"
+    def text(self) -> str:
+        """Mean and interval."""
+        return f"{self.mean:.1f}" + ("" if self.half is None else f" ({self.low:.1f} to {self.high:.1f})")
+
+
+class Difference(NamedTuple):
+    """Of a row's WER to another row's, in per cent of that: geometric mean over the seeds that both have, the 95%
+    interval (None where nothing tells of the spread), and the number of seeds."""
+
+    mean: float
+    low: Optional[float]
+    high: Optional[float]
+    seeds: int
+
+    def text(self) -> str:
+        """Mean and interval."""
+        return f"{self.mean:+.0f}%" + ("" if self.low is None else f" ({self.low:+.0f} to {self.high:+.0f})")
 
     @property
     def verdict(self) -> str:
-        """Of a difference of word error rates: the interval has no 0 in it, or nothing is decided."""
-        if self.half is None or self.low <= 0 <= self.high:
+        """The interval has no 0 in it, or nothing is decided."""
+        if self.low is None or self.low <= 0 <= self.high:
             return "undecided"
         return "better" if self.mean < 0 else "worse"
+
+
+def interval(deviation: float, freedom: int) -> float:
+    """Half the width of the 95% interval by Student's t, of a standard deviation with its degrees of freedom."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * deviation
 
 
 def mean_of(values: Sequence[float]) -> Optional[Mean]:
@@ -46,11 +68,45 @@ def mean_of(values: Sequence[float]) -> Optional[Mean]:
     if len(values) == 1:
         return Mean(values[0], None, None, 1)
     deviation = statistics.stdev(values)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
-    return Mean(statistics.mean(values), deviation, half, len(values))
+    return Mean(
+        statistics.mean(values), deviation, interval(deviation / len(values) ** 0.5, len(values) - 1), len(values)
+    )
 
 
-def differences(own: Dict[int, float], reference: Dict[int, float]) -> Optional[Mean]:
-    """{seed: WER} of both -> own minus reference, over the seeds that both have: what all rows of a seed share (the
-    utterances with labels, their batches) is in both, and falls out."""
-    return mean_of([own[seed] - reference[seed] for seed in sorted(own.keys() & reference.keys())])
+def log(rate: float) -> float:
+    return math.log(max(rate, LEAST))
+
+
+def residual(wer: Rates, rows: Collection[str]) -> Tuple[float, int]:
+    """Standard deviation of log WER that neither row nor seed explains, and its degrees of freedom (0: unknown): rows
+    and seeds as randomised blocks, by least squares, since not all rows have all seeds. Of two rows it is that of the
+    paired t-test."""
+    kept = [key for key in wer if key[0] in rows]
+    effects: List[object] = sorted({row for row, _ in kept}) + sorted({seed for _, seed in kept})
+    design = np.array([[effect in key for effect in effects] for key in kept], dtype=float).reshape(len(kept), -1)
+    logs = np.array([log(wer[key]) for key in kept])
+    solution, _, rank, _ = np.linalg.lstsq(design, logs, rcond=None)
+    freedom = len(kept) - int(rank)
+    return (float(np.linalg.norm(logs - design @ solution)) / freedom**0.5 if freedom else 0.0), freedom
+
+
+def difference(wer: Rates, row: str, reference: str, pool: Collection[str]) -> Optional[Difference]:
+    """Of `row` to `reference`, paired by seed: what all rows of a seed share (the utterances with labels, their
+    batches) is in both, and falls out. pool: the rows that tell how far results scatter. None: no seed has both."""
+    logs = [
+        log(rate) - log(wer[reference, seed])
+        for (name, seed), rate in wer.items()
+        if name == row and (reference, seed) in wer
+    ]
+    if not logs:
+        return None
+    mean, (deviation, freedom) = statistics.mean(logs), residual(wer, pool)
+    if not freedom:
+        return Difference(percent(mean), None, None, len(logs))
+    half = interval(deviation * (2 / len(logs)) ** 0.5, freedom)
+    return Difference(percent(mean), percent(mean - half), percent(mean + half), len(logs))
+
+
+def percent(ratio: float) -> float:
+    """A logarithm of a ratio, as a change."""
+    return 100 * math.expm1(ratio)

@@ -32,7 +32,7 @@ from run import (
 )
 from steps import Step
 from study_cells import Key, Target, target_of
-from study_statistics import differences, mean_of
+from study_statistics import difference, mean_of
 
 CELLS = f"{study_cells.CELLS}/trial"
 BUDGETS, SEEDS, UPDATES = (100, 400), (1, 2, 3, 4, 5), (600, 600)
@@ -117,19 +117,16 @@ def planned(
 
 
 def table(cells: Dict[Key, Dict[str, Any]], budgets: Sequence[int]) -> str:
-    """For each row and budget the mean over the seeds, and its mean difference to `ctc` with the same seed; both with
-    their 95% intervals."""
-    found: Dict[str, Dict[int, Dict[int, float]]] = {}
-    for (row, seed, labels), cell in cells.items():
-        found.setdefault(row, {}).setdefault(labels, {})[seed] = cell["wer"]
+    """For each row and budget the mean over the seeds, and its relative difference to `ctc`; both with their 95%
+    intervals."""
     head = [f"{labels} transcripts | to ctc" for labels in budgets]
     lines = [f"| row | {' | '.join(head)} |", "|---" * (2 * len(budgets) + 1) + "|"]
     for row in ("teacher", *ROWS):
         texts = []
         for labels in budgets:
-            texts.append(mean_of(list(found[row][labels].values())).text())
-            same = row in ("teacher", "ctc")
-            texts.append("" if same else differences(found[row][labels], found["ctc"][labels]).text("+"))
+            wer = {(name, seed): cell["wer"] for (name, seed, n), cell in cells.items() if n == labels}
+            texts.append(mean_of([rate for (name, _), rate in wer.items() if name == row]).text())
+            texts.append("" if row in ("teacher", "ctc") else difference(wer, row, "ctc", (row, "ctc")).text())
         lines.append(f"| {row} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
