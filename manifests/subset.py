@@ -35,6 +35,8 @@ def subset(data: str, split: str, name: str, utterances: int, seed: int = 1) -> 
     written = []
     for path in sorted(glob.glob(f"{glob.escape(data)}/{glob.escape(split)}.*")):
         extension = path[len(f"{data}/{split}.") :]
+        if extension.endswith(".tmp"):  # another command's, which is still being written
+            continue
         if extension != "tsv":
             check_labels(manifest, path)
         with utf8_lines(path) as file:

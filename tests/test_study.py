@@ -93,11 +93,20 @@ def test_lengths_rates_and_stages(plan):
     assert "optimization.lr=[0.005]" in undistilled and "students/untrained-1/" in undistilled
 
 
+def test_deep_and_thin_students_of_a_seed_begin_with_the_same_transformer(plan):
+    _, steps, _ = steps_of(plan, seeds=[2])
+    for row in STUDENTS:
+        step = steps[f"distil-{row}-2"]
+        shared = "init_from_student=" + steps["distil-untrained-2"].folder + "/checkpoint_last.pt " in step.commands[0]
+        assert shared == ("distil-untrained-2" in step.needs) == row.startswith("deep_thin")
+    assert "model.init_layers=[]" in steps["distil-shallow_wide-reg-random-2"].commands[0]
+
+
 @pytest.mark.parametrize("row", STUDENTS)
 def test_every_row_composes(row):
     cfg = recipe("distill", "laptop", *STUDENTS[row].options.replace("{}", "a.npy,b.npy").split(), defaults=False)
     criterion = merged(cfg)["criterion"]
-    loss = re.sub("^(deep_thin|shallow_wide)-|-(short|long|direct)$", "", row).replace("fbank", "reg")
+    loss = re.sub("^(deep_thin|shallow_wide)-|-(short|long|direct|random)$", "", row).replace("fbank", "reg")
     assert (cfg.model.frontend == "fbank") == ("fbank" in row)
     assert (criterion.regression_weight > 0) == (loss != "hubert" and not loss.endswith("alone"))
     assert (criterion.discriminative_weight > 0) == (loss != "reg")
@@ -140,22 +149,26 @@ def test_each_row_is_tuned_by_itself_on_the_validation_set_with_a_seed_of_its_ow
         assert f"optimization.lr=[{rate}]" in student.commands[0] and "max_update=30 " in student.commands[0]
         assert "common.seed=0" in student.commands[0] and "common.seed=0" in tuned.commands[0]
         assert "dataset.train_subset=train_400_0 " in tuned.commands[0] and "subset-400-0" in tuned.needs
-        assert "optimization.max_update=16 " in tuned.commands[0]  # a third of 50
+        assert "optimization.max_update=50 " in tuned.commands[0]
         assert "dataset.gen_subset=valid" in steps[f"decode-deep_thin-reg@{rate}"].commands[0]
         undistilled = steps[f"ctc-deep_thin-undistilled@{rate}"].commands[0]
-        assert f"optimization.lr=[{rate}]" in undistilled and "max_update=46 " in undistilled
-    assert set(study.STUDENTS[row].like for row in STUDENTS) == {
-        row for row in STUDENTS if not row.endswith(("short", "long"))
+        assert f"optimization.lr=[{rate}]" in undistilled and "max_update=80 " in undistilled
+    assert {row for row in STUDENTS if STUDENTS[row].like == "deep_thin-linear-kmeans"} == {
+        f"deep_thin-{loss}"
+        for loss in ("linear-soft", "linear-hard", "linear-kmeans", "last-kmeans", "layers-kmeans", "layers-distances")
     }
+    assert all(STUDENTS[STUDENTS[row].like].like == STUDENTS[row].like for row in STUDENTS)
 
 
-def test_learning_rates_are_those_with_the_fewest_errors_of_current_cells(tmp_path, plan):
+def test_learning_rates_are_the_recipes_unless_another_is_clearly_better(tmp_path, plan):
     folder, rows = str(tmp_path), ["deep_thin-reg", "deep_thin-fbank", "deep_thin-hubert"]
-    targets, _ = tuning_cells(plan, folder, rows, (40.0, 30.0, 35.0, 20.0, 25.0))  # two of three of the second row
-    assert study.rates(plan, folder, rows) == {"deep_thin-reg": study.RATES[1]}
+    targets, _ = tuning_cells(plan, folder, rows, (30.0, 40.0, 35.0, 20.0, 25.0))  # two of three of the second row
+    assert study.rates(plan, folder, rows) == {"deep_thin-reg": 0.001}
     stray = targets[0].path.replace("@0.001", "@0.1")
     study_cells.write(stray, {"wer": 1.0, "commands": [], "teacher": ""})
-    assert study.rates(plan, folder, rows) == {"deep_thin-reg": study.RATES[1]}
+    assert study.rates(plan, folder, rows) == {"deep_thin-reg": 0.001}
+    tuning_cells(plan, folder, rows, (36.1, 40.0, 45.0))  # less than a tenth: the recipes' stays
+    assert study.rates(plan, folder, rows) == {"deep_thin-reg": 0.002}
     assert study.rates(plan._replace(distil=120), folder, rows) == {}  # cells of other commands
     wanted, _ = study.study(plan, folder, cells(rows, [1], [100]), study.rates(plan, folder, rows))
     assert [target.key[0] for target in wanted] == ["deep_thin-reg"]  # the others wait for their rates

@@ -10,7 +10,7 @@ import pytest
 import study_cells
 import trial
 from steps import Step
-from study_statistics import Mean, difference, mean_of, residual
+from study_statistics import Mean, difference, mean_of, of_rows, residual
 
 from distill_user_dir.student import load_student
 from tests.helpers import ROOT
@@ -93,28 +93,28 @@ def test_a_difference_of_two_rows_is_the_paired_t_test():
     own, base = {1: 22.0, 2: 31.0, 3: 19.0}, {1: 25.0, 2: 33.0, 3: 24.0}
     wer = {**{("own", seed): rate for seed, rate in own.items()}, **{("base", seed): base[seed] for seed in base}}
     wer.update({("own", 4): 90.0, ("base", 5): 1.0})  # seeds of one row alone: neither mean nor scatter
-    found = difference(wer, "own", "base", ("own", "base"))
+    found = difference(wer, "own", "base", residual(wer))
     logs = [math.log(own[seed] / base[seed]) for seed in own]
     half = 4.3027 * statistics.stdev(logs) / 3**0.5
     expected = [100 * (math.exp(statistics.mean(logs) + side) - 1) for side in (0, -half, half)]
     assert found == (*(pytest.approx(value, abs=0.01) for value in expected), 3)
-    assert difference(wer, "own", "absent", ("own", "absent")) is None
-    alone = difference({("own", 1): 10.0, ("base", 1): 20.0}, "own", "base", ("own", "base"))
-    assert alone == (pytest.approx(-50.0), None, None, 1) and alone.verdict == "undecided"
+    assert difference(wer, "own", "absent", residual(wer)) is None and residual({}) == (0.0, 0)
+    alone = {("own", 1): 10.0, ("base", 1): 20.0}
+    found = difference(alone, "own", "base", residual(alone))
+    assert found == (pytest.approx(-50.0), None, None, 1) and found.verdict == "undecided"
 
 
 def test_all_rows_of_a_pool_tell_the_scatter():
     noise = np.random.default_rng(0).normal(0, 0.1, (8, 5))
     logs = np.log(30) + np.linspace(0, 1, 8)[:, None] + np.linspace(0, 0.5, 5)[None] + noise
     wer = {(f"row{row}", seed): math.exp(logs[row, seed]) for row in range(8) for seed in range(5)}
-    pool = [f"row{row}" for row in range(8)]
     centred = logs - logs.mean(0) - logs.mean(1, keepdims=True) + logs.mean()  # of randomised blocks, by hand
     deviation = ((centred**2).sum() / 28) ** 0.5
-    assert residual(wer, pool) == (pytest.approx(deviation), 28)
-    found = difference(wer, "row7", "row0", pool)
-    half = 2.0484 * deviation * (2 / 5) ** 0.5  # t of 28 degrees of freedom
-    assert found.verdict == "worse" and difference(wer, "row0", "row7", pool).verdict == "better"
-    mean = (logs[7] - logs[0]).mean()
+    assert residual(wer) == (pytest.approx(deviation), 28)
+    assert residual(of_rows({**wer, ("other", 1): 50.0}, [f"row{row}" for row in range(8)])) == residual(wer)
+    found = difference(wer, "row7", "row0", residual(wer))
+    assert found.verdict == "worse" and difference(wer, "row0", "row7", residual(wer)).verdict == "better"
+    mean, half = (logs[7] - logs[0]).mean(), 2.0484 * deviation * (2 / 5) ** 0.5  # t of 28 degrees of freedom
     assert found.low == pytest.approx(100 * math.expm1(mean - half), abs=0.01)
 
 

@@ -62,8 +62,8 @@ class Runner:
         done = [step for step in self.steps if self.is_done(step)]
         return {step.name: float(read(self.marker(step, "seconds")) or 0) for step in done}
 
-    def run(self, after: Optional[Callable[[Step, List[Step]], None]] = None) -> None:
-        """All steps; `after` is called with each one that has just been run, and those that are left.
+    def run(self, after: Callable[[Step], None] = lambda step: None) -> None:
+        """All steps; `after` is called with each one that is done, before or now.
 
         What ends it (a step that fails, Ctrl-C, SIGTERM) ends the commands that are running too. SystemExit where
         another call is at work in OUT, or a command that a killed one has left behind.
@@ -81,7 +81,7 @@ class Runner:
         finally:
             signal.signal(signal.SIGTERM, previous)
 
-    def run_all(self, after: Optional[Callable[[Step, List[Step]], None]]) -> None:
+    def run_all(self, after: Callable[[Step], None]) -> None:
         waiting, finished, futures = list(self.steps), set(), {}
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
@@ -91,6 +91,7 @@ class Runner:
                             print(f"[{step.name}] done before", flush=True)
                             finished.add(step.name)
                             waiting.remove(step)
+                            after(step)
                         elif finished.issuperset(step.needs) and self.has_room(step, list(futures.values())):
                             futures[pool.submit(self.run_step, step)] = step
                             waiting.remove(step)
@@ -98,8 +99,7 @@ class Runner:
                         step = futures.pop(future)
                         future.result()
                         finished.add(step.name)
-                        if after is not None:
-                            after(step, waiting + list(futures.values()))
+                        after(step)
             except BaseException:
                 self.stop()
                 raise
@@ -118,7 +118,8 @@ class Runner:
 
     def start(self, command: str, step: Step) -> subprocess.Popen:
         path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-        env = dict(os.environ, PATH=path, PYTHONUNBUFFERED="1")
+        code = os.pathsep.join([str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])])  # of this checkout
+        env = dict(os.environ, PATH=path, PYTHONPATH=code, PYTHONUNBUFFERED="1")
         if self.jobs > 1 and not step.alone:
             env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         with self.lock:
@@ -140,6 +141,9 @@ class Runner:
         print(f"\n[{step.name}]", flush=True)
         history = self.histories[step.name]
         if read(self.marker(step, "started")) != history:
+            for kind in ("done", "seconds"):  # of what is taken away
+                if os.path.exists(self.marker(step, kind)):
+                    os.remove(self.marker(step, kind))
             if step.folder:
                 shutil.rmtree(step.folder, ignore_errors=True)
             write(self.marker(step, "version"), self.version)

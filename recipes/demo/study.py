@@ -6,14 +6,15 @@
     python recipes/demo/study.py --report               # the report alone
 
 docs/study.md has the questions and the design. Each result is a cell, recipes/demo/cells/study/ROW/SEED-LABELLED.json,
-and a cell that is there is not made again. The learning rate of each distillation is chosen first, by the word error
-rate on the validation set: recipes/demo/cells/rates. Two trainings run at a time; what was killed goes on where it was.
+and a cell that is there is not made again. Stage by stage, the learning rates of its rows are chosen first, by the word
+error rate on the validation set: recipes/demo/cells/rates. Two trainings run at a time; what was killed goes on where
+it was. The report is of all cells that are there.
 """
 
 import argparse
 import fnmatch
 import os
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import study_cells
 import study_report
@@ -22,11 +23,13 @@ from run import ROOT, TEACHER, check_shipped
 from steps import Step
 from study_cells import Key, Target, target_of
 from study_plan import (
+    MARGIN,
     RATES,
     ROWS,
     STUDENTS,
     TEACHER_ROW,
     TUNING,
+    USUAL,
     Plan,
     cell_steps,
     data_steps,
@@ -36,6 +39,7 @@ from study_plan import (
 )
 from study_questions import STAGES, cells
 
+SEEDS = sorted({seed for stage in STAGES for seed in stage.seeds})
 Planned = Tuple[List[Target], List[Step]]
 
 
@@ -64,13 +68,14 @@ def tuning(plan: Plan, folder: str, rows: Sequence[str]) -> Planned:
 
 
 def rates(plan: Plan, folder: str, rows: Sequence[str]) -> Dict[str, float]:
-    """{row: the learning rate with the fewest errors on the validation set}, of the rows all of whose cells are
-    current."""
+    """{row: its learning rate}, of the rows all of whose cells are current: the recipes' unless another one makes
+    clearly fewer errors on the validation set."""
     found: Dict[str, Dict[float, float]] = {}
     for (name, _, _), cell in study_cells.there(*tuning(plan, folder, rows), plan.out, TEACHER).items():
         row, _, rate = name.partition("@")
         found.setdefault(row, {})[float(rate)] = cell["wer"]
-    return {row: min(tried, key=tried.get) for row, tried in found.items() if len(tried) == len(RATES)}
+    best = {row: min(tried, key=tried.get) for row, tried in found.items() if len(tried) == len(RATES)}
+    return {row: rate if found[row][rate] < (1 - MARGIN) * found[row][USUAL] else USUAL for row, rate in best.items()}
 
 
 def study(plan: Plan, folder: str, wanted: Sequence[Key], chosen: Dict[str, float]) -> Planned:
@@ -87,32 +92,60 @@ def study(plan: Plan, folder: str, wanted: Sequence[Key], chosen: Dict[str, floa
 def planned(plan: Plan, folder: str, group: str, wanted: Sequence[Key]) -> Planned:
     """A group's cells and steps: the learning rates first, since those of the study follow from them."""
     rows = list(dict.fromkeys(row for row, _, _ in wanted))
-    if group == "trial":
-        return trial.planned(f"{plan.out}/trial", f"{folder}/trial")
     if group == "rates":
         return tuning(plan, f"{folder}/rates", rows)
     return study(plan, f"{folder}/study", wanted, rates(plan, f"{folder}/rates", rows))
 
 
-def show(group: str, targets: Sequence[Target], steps: Sequence[Step], out: str, wanted: int) -> None:
-    left = study_cells.missing(targets, steps, out, TEACHER)
-    print(f"{group}: {len(targets) - len(left)} of {len(targets)} cells are there")
-    if group == "study" and len(targets) < wanted:
-        print(f"{wanted - len(targets)} more, whose learning rates are to be chosen first")
-    for step in study_cells.ancestors(steps, [target.step for target in left]):
+def report(plan: Plan, folder: str, usual: bool) -> None:
+    """Of all cells that are current; of the trial's where the plan is the usual one."""
+    every = cells(ROWS, SEEDS, plan.budgets)
+    parts = {group: (*planned(plan, folder, group, every), plan.out) for group in ("rates", "study")}
+    if usual:
+        parts["trial"] = (*trial.planned(f"{plan.out}/trial", f"{folder}/trial"), f"{plan.out}/trial")
+    study_report.write(plan.out, plan, **{name: study_cells.there(*part, TEACHER) for name, part in parts.items()})
+
+
+class Part(NamedTuple):
+    """What is run together. wanted: cells, of which some may wait for a learning rate."""
+
+    title: str
+    targets: List[Target]
+    steps: List[Step]
+    out: str
+    wanted: int
+
+
+def parts(plan: Plan, folder: str, rows: Sequence[str], seeds: Sequence[int], with_trial: bool) -> Iterator[Part]:
+    """In their order; each is planned when the ones before it have been run."""
+    for number, stage in enumerate(STAGES, 1):
+        wanted = cells(rows, seeds, plan.budgets, [stage])
+        for group in ("rates", "study"):
+            targets, steps = planned(plan, folder, group, wanted)
+            yield Part(f"{group}, stage {number}", targets, steps, plan.out, len(wanted))
+    if with_trial:
+        targets, steps = trial.planned(f"{plan.out}/trial", f"{folder}/trial")
+        yield Part("trial", targets, steps, f"{plan.out}/trial", len(targets))
+
+
+def show(part: Part) -> None:
+    left = study_cells.missing(part.targets, part.steps, part.out, TEACHER)
+    print(f"{part.title}: {len(part.targets) - len(left)} of {len(part.targets)} cells are there")
+    if part.title.startswith("study") and len(part.targets) < part.wanted:
+        print(f"{part.wanted - len(part.targets)} more, whose learning rates are to be chosen first")
+    for step in study_cells.ancestors(part.steps, [target.step for target in left]):
         print("\n".join(f"{step.name}: {command}" for command in step.commands))
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    seeds = sorted({seed for stage in STAGES for seed in stage.seeds})
     plan = Plan("")
     parser.add_argument("--out", default=f"{ROOT}/out/study", metavar="OUT", help="folder of everything (out/study)")
     parser.add_argument(
         "--cells", metavar="DIR", help="results (recipes/demo/cells; with other sizes, updates or labels OUT/cells)"
     )
     parser.add_argument("--rows", nargs="+", default=["*"], metavar="ROW", help=f"names or patterns; {', '.join(ROWS)}")
-    parser.add_argument("--seeds", nargs="+", type=int, choices=seeds, default=seeds, metavar="N", help=f"{seeds}")
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS, metavar="N", help=f"{SEEDS}")
     parser.add_argument("--labels", nargs="+", type=int, default=plan.budgets, metavar="N", help=f"{plan.budgets}")
     parser.add_argument("--sizes", nargs=3, type=int, default=plan[1:4], metavar="N", help=f"{plan[1:4]}: as in Plan")
     updates = [plan.distil, *plan.ctc]
@@ -149,18 +182,13 @@ def main() -> None:
     plan = Plan(out, *args.sizes, tuple(args.labels), distil, tuple(ctc), min(Plan(out).tuning, max(args.labels)))
     usual = plan == Plan(out)
     folder = args.cells or (study_cells.CELLS if usual else f"{out}/cells")
-    wanted = cells(rows, args.seeds, plan.budgets)
-    current = {}
-    for group in ("rates", "study", *(["trial"] if usual and args.rows == ["*"] else [])):
-        targets, steps = planned(plan, folder, group, wanted)
-        place = f"{out}/trial" if group == "trial" else out
+    for part in parts(plan, folder, rows, args.seeds, usual and args.rows == ["*"]) if not args.report else ():
         if args.dry_run:
-            show(group, targets, steps, place, len(wanted))
-        elif not args.report:
-            study_cells.run(targets, steps, place, TEACHER, args.jobs)
-        current[group] = study_cells.there(targets, steps, place, TEACHER)
+            show(part)
+        elif part.targets:
+            study_cells.run(part.targets, part.steps, part.out, TEACHER, args.jobs)
     if not args.dry_run:
-        study_report.write(out, plan, **current)
+        report(plan, folder, usual)
 
 
 if __name__ == "__main__":

@@ -156,13 +156,10 @@ def run(targets: Sequence[Target], steps: Sequence[Step], out: str, teacher: str
     needed = ancestors(steps, list(left))
     runner = Runner(needed, out, ROOT, jobs, version())
 
-    def keep(step: Step, _: List[Step]) -> None:
+    def keep(step: Step) -> None:
         if step.name in left:
             chain = [one.name for one in ancestors(needed, [step.name])]
             commands = commands_of(runner.histories[step.name], out)
             write(left[step.name].path, made(step.folder, commands, chain, runner, teacher))
 
-    for step in needed:
-        if runner.is_done(step):
-            keep(step, [])
     runner.run(keep)

@@ -14,11 +14,12 @@ the labelled utterances, and tested on speakers that training never heard. {fini
 in docs/study.md.</p>
 {curve}
 <h2>Word error rates</h2>{table}
-<p>Mean over seeds with its 95% interval (Student's t), and to the right the standard deviation over seeds for each
-budget.</p>
+<p>Mean over seeds with its 95% interval (Student's t), and the standard deviation over seeds.</p>
 <p>Below, differences are relative, and paired: the same seed, the same utterances with labels, the same batches. How
-far results scatter is told by all distilled students of a budget together. A verdict is given where the 95% interval
-does not hold 0; less is better.</p>
+far results scatter, beside what row and seed explain, is told by the distilled students and the teacher together, as in
+this table; for the undistilled student and in Q5 by the two rows alone. A verdict is given where the 95% interval does
+not hold 0; less is better.</p>
+{scatter}
 {questions}
 <h2>Rows of Q5</h2>{trial}
 <h2>Learning rates</h2><p>On the validation set, each rate for a third of the updates; the best of a row is taken.</p>

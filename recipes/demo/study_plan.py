@@ -14,6 +14,7 @@ CLUSTERS = 100
 BATCHES = "dataset.max_tokens=160000"  # ten seconds
 CTC_RATE = 0.003
 RATES = (0.001, 0.002, 0.004)  # of a distillation, to choose from
+USUAL, MARGIN = 0.002, 0.1  # the recipes' rate is kept unless another makes fewer errors by this share
 TUNING = 0  # the seed with which they are chosen, which no result has
 
 DISC = "loss=reg_disc criterion.discriminative_head={} criterion.discriminative_target={}"
@@ -30,20 +31,21 @@ LOSSES = {
     "linear-soft": f"loss=reg_disc {LINEAR} criterion.discriminative_target=soft",
     "linear-hard": f"loss=reg_disc {LINEAR} criterion.discriminative_target=hard",
     "linear-kmeans": f"loss=reg_disc {LINEAR} {KMEANS.format('km4')}",
-    "linear-kmeans-alone": f"loss=reg_disc criterion.regression_weight=0 {LINEAR} {KMEANS.format('km4')}",
     "hubert": f"loss=kmeans {LINEAR} {KMEANS.format('km4')}",
     "last-kmeans": f"loss=reg_disc {LINEAR} {SHARE} {KMEANS.format(SETS)}",
     "layers-kmeans": f"loss=reg_disc {LINEAR} {SHARE} {EACH} {KMEANS.format(SETS)}",
-    "layers-kmeans-alone": f"loss=reg_disc criterion.regression_weight=0 {LINEAR} {EACH} {KMEANS.format(SETS)}",
+    "layers-kmeans-alone": f"loss=reg_disc criterion.regression_weight=0 {LINEAR} {SHARE} {EACH} {KMEANS.format(SETS)}",
     "layers-distances": f"loss=reg_disc {LINEAR} {SHARE} {EACH} criterion.discriminative_target=distances {CENTRES}",
 }
+FAMILIES = {"codebook": "codebook-soft", "linear": "linear-kmeans", "last": "linear-kmeans", "layers": "linear-kmeans"}
 LENGTHS = {"short": 1 / 3, "long": 3.0}
 DEEP, SHALLOW, FBANK = "student=demo_deep_thin", "student=demo_shallow_wide", "frontend=fbank"
+AT_RANDOM = "model.init_layers=[] model.init_feature_extractor=false model.init_pos_conv=false"
 
 
 class Row(NamedTuple):
-    """options: of the distillation; like: the row whose learning rate it has; length: times the study's updates; stage:
-    the share of these in which an Fbank learns alone, as in the recipe, or none."""
+    """options: of the distillation; like: the row whose learning rate it shares; length: times the study's updates;
+    stage: the share of these in which an Fbank learns alone, as in the recipe, or none."""
 
     options: str
     like: str
@@ -51,14 +53,21 @@ class Row(NamedTuple):
     stage: float = 0.0
 
 
+def like(loss: str) -> str:
+    """The row whose learning rate a deep & thin student has: losses with the same head beside the regression share
+    one."""
+    return f"deep_thin-{loss if loss.endswith('alone') else FAMILIES.get(loss.split('-')[0], loss)}"
+
+
 def students() -> Dict[str, Row]:
     """The distilled rows."""
-    rows = {f"deep_thin-{loss}": Row(f"{DEEP} {options}", f"deep_thin-{loss}") for loss, options in LOSSES.items()}
+    rows = {f"deep_thin-{loss}": Row(f"{DEEP} {options}", like(loss)) for loss, options in LOSSES.items()}
     for loss in ("reg", "codebook-soft"):
         rows[f"shallow_wide-{loss}"] = Row(f"{SHALLOW} {LOSSES[loss]}", f"shallow_wide-{loss}")
     for kind, stage in (("", 0.25), ("-direct", 0.0)):
         name = f"deep_thin-fbank{kind}"
-        rows[name] = Row(f"{DEEP} {LOSSES['reg']} {FBANK}", name, stage=stage)
+        rows[name] = Row(f"{DEEP} {LOSSES['reg']} {FBANK}", "deep_thin-fbank", stage=stage)
+    rows["shallow_wide-reg-random"] = Row(f"{SHALLOW} {LOSSES['reg']} {AT_RANDOM}", "shallow_wide-reg")
     for name in ("deep_thin-reg", "shallow_wide-reg"):
         for kind, length in LENGTHS.items():
             rows[f"{name}-{kind}"] = rows[name]._replace(length=length)
@@ -86,7 +95,7 @@ class Plan(NamedTuple):
 
     def updates_of(self, labelled: int) -> int:
         """Of CTC: of the budget, or of the next larger one."""
-        return min(updates for budget, updates in zip(self.budgets, self.ctc) if budget >= labelled)
+        return min((budget, updates) for budget, updates in zip(self.budgets, self.ctc) if budget >= labelled)[1]
 
 
 def pace(updates: int) -> str:
@@ -161,37 +170,60 @@ def of_student(student: str) -> str:
     return f"model.w2v_path={student}/checkpoint_best.pt optimization.lr=[{CTC_RATE}] model.feature_grad_mult=0.0"
 
 
-def untrained(plan: Plan, seed: int) -> Tuple[Step, str]:
-    """A student that says no more than its structure, and the options of a fine-tuning that begins at random."""
-    structure = distil_step(plan._replace(distil=1), f"untrained-{seed}", STUDENTS["deep_thin-reg"], 1e-12, seed)
-    return structure, f"model.w2v_path={structure.folder}/checkpoint_last.pt model.no_pretrained_weights=true"
+def untrained(plan: Plan, seed: int) -> Step:
+    """A deep & thin student that has learned nothing, with whose Transformer all of a seed begin."""
+    return distil_step(plan._replace(distil=1), f"untrained-{seed}", STUDENTS["deep_thin-reg"], 1e-12, seed)
+
+
+def student_steps(plan: Plan, name: str, row: Row, rate: float, seed: int) -> List[Step]:
+    """A distillation, and what it begins with; the last step's folder holds the student."""
+    if not row.options.startswith(DEEP):
+        return [distil_step(plan, name, row, rate, seed)]
+    begun = untrained(plan, seed)
+    row = row._replace(options=f"{row.options} model.init_from_student={begun.folder}/checkpoint_last.pt")
+    step = distil_step(plan, name, row, rate, seed)
+    return [begun, step._replace(needs=(*step.needs, begun.name))]
+
+
+class Wanted(NamedTuple):
+    """A model to be fine-tuned and tested. rate: of the distillation, or of CTC where there is none; ctc: updates;
+    student, name: of the distillation and of the fine-tuning; test: the split to decode."""
+
+    row: str
+    seed: int
+    labelled: int
+    rate: float
+    ctc: int
+    student: str
+    name: str
+    test: str = "test"
+
+
+def steps_of(plan: Plan, one: Wanted) -> List[Step]:
+    """What it needs beside the steps that rows share. The teacher has twice the updates of CTC; the undistilled student
+    has those of a distillation as well."""
+    given = f"common.seed={one.seed} dataset.train_subset={split(plan, one.labelled, one.seed)}"
+    if one.row == TEACHER_ROW:
+        before, updates = [], 2 * one.ctc
+        start = f"model.w2v_path={TEACHER} model.feature_grad_mult=0.0 {DROPOUT}"
+    elif one.row == UNDISTILLED:
+        before, updates = [untrained(plan, one.seed)], plan.distil + one.ctc
+        start = f"model.w2v_path={before[0].folder}/checkpoint_last.pt model.no_pretrained_weights=true"
+        start += f" optimization.lr=[{one.rate}] {DROPOUT}"
+    else:
+        before, updates = student_steps(plan, one.student, STUDENTS[one.row], one.rate, one.seed), one.ctc
+        start = of_student(before[-1].folder)
+    needs = (*(step.name for step in before[-1:]), f"subset-{one.labelled}-{one.seed}")
+    return [*before, *ctc_steps(plan, one.name, f"{given} {start}", updates, needs, one.test)]
 
 
 def cell_steps(plan: Plan, row: str, seed: int, labelled: int, rate: float) -> List[Step]:
-    """What a row's result of a seed and a budget needs beside the steps that rows share. rate: of the distillation, or
-    of CTC where there is none."""
-    given = f"common.seed={seed} dataset.train_subset={split(plan, labelled, seed)}"
-    name, subset, ctc = f"{row}-{seed}-{labelled}", f"subset-{labelled}-{seed}", plan.updates_of(labelled)
-    if row == TEACHER_ROW:
-        options = f"{given} model.w2v_path={TEACHER} model.feature_grad_mult=0.0 {DROPOUT}"
-        return ctc_steps(plan, name, options, 2 * ctc, (subset,))
-    if row == UNDISTILLED:
-        structure, start = untrained(plan, seed)
-        options = f"{given} {start} optimization.lr=[{rate}]"
-        return [structure, *ctc_steps(plan, name, options, plan.distil + ctc, (structure.name, subset))]
-    student = distil_step(plan, f"{row}-{seed}", STUDENTS[row], rate, seed)
-    return [student, *ctc_steps(plan, name, f"{given} {of_student(student.folder)}", ctc, (student.name, subset))]
+    """Of a row's result of a seed and a budget."""
+    one = Wanted(row, seed, labelled, rate, plan.updates_of(labelled), f"{row}-{seed}", f"{row}-{seed}-{labelled}")
+    return steps_of(plan, one)
 
 
 def tuning_steps(plan: Plan, row: str, rate: float, name: str) -> List[Step]:
-    """A third of the updates at a learning rate, judged by the validation set."""
-    short, updates = plan._replace(distil=max(1, plan.distil // 3)), max(1, plan.updates_of(plan.tuning) // 3)
-    given = f"common.seed={TUNING} dataset.train_subset={split(plan, plan.tuning, TUNING)}"
-    subset = f"subset-{plan.tuning}-{TUNING}"
-    if row == UNDISTILLED:
-        student, start = untrained(short, TUNING)
-        start, updates = f"{start} optimization.lr=[{rate}]", short.distil + updates
-    else:
-        student = distil_step(short, name, STUDENTS[row], rate, TUNING)
-        start = of_student(student.folder)
-    return [student, *ctc_steps(short, name, f"{given} {start}", updates, (student.name, subset), "valid")]
+    """A third of the distillation at a learning rate, judged by the validation set after all of CTC."""
+    one = Wanted(row, TUNING, plan.tuning, rate, plan.updates_of(plan.tuning), name, name, "valid")
+    return steps_of(plan._replace(distil=max(1, plan.distil // 3)), one)

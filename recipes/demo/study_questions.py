@@ -5,6 +5,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 from study_plan import LENGTHS, LOSSES, ROWS, STUDENTS, TEACHER_ROW, UNDISTILLED
 
 REG = "deep_thin-reg"
+POOL = (*STUDENTS, TEACHER_ROW)
 FORMS = [f"deep_thin-{form}" for form in LOSSES if form.startswith(("codebook", "linear")) and "alone" not in form]
 
 
@@ -13,13 +14,16 @@ class Question(NamedTuple):
 
     title: str
     pairs: Sequence[Tuple[str, str]]
-    pool: Sequence[str] = tuple(STUDENTS)
+    pool: Sequence[str] = POOL
 
 
 QUESTIONS = {
     "Q1": Question(
         "Deep & thin or shallow & wide, of equal size, at three lengths of distillation",
-        [(f"shallow_wide-reg{kind}", f"{REG}{kind}") for kind in ("-short", "", "-long")],
+        [
+            *((f"shallow_wide-reg{kind}", f"{REG}{kind}") for kind in ("-short", "", "-long")),
+            ("shallow_wide-reg-random", "shallow_wide-reg"),  # not started from the teacher
+        ],
     ),
     "Q2": Question(
         "The discriminative loss beside the regression",
@@ -42,8 +46,7 @@ QUESTIONS = {
             ("deep_thin-last-kmeans", "deep_thin-linear-kmeans"),  # three sets or one
             ("deep_thin-layers-distances", "deep_thin-layers-kmeans"),
             ("deep_thin-layers-kmeans-alone", REG),
-            ("deep_thin-layers-kmeans-alone", "deep_thin-linear-kmeans-alone"),
-            ("deep_thin-linear-kmeans-alone", "deep_thin-hubert"),  # all frames, no mask
+            ("deep_thin-layers-kmeans-alone", "deep_thin-hubert"),
         ],
     ),
 }
@@ -54,10 +57,11 @@ SECOND = (
     UNDISTILLED,
     "deep_thin-layers-kmeans-alone",
     "deep_thin-hubert",
-    "deep_thin-linear-kmeans-alone",
     "deep_thin-last-kmeans",
     "deep_thin-layers-kmeans",
     "deep_thin-fbank-direct",
+    "shallow_wide-reg-random",
+    "deep_thin-layers-distances",
     *(f"{row}-{kind}" for kind in LENGTHS for row in (REG, "shallow_wide-reg")),
 )
 THIRD = tuple(row for row in ROWS if row not in (*FIRST, *SECOND, TEACHER_ROW))
@@ -79,11 +83,13 @@ STAGES = (
 )
 
 
-def cells(rows: Sequence[str], seeds: Sequence[int], budgets: Sequence[int]) -> List[Tuple[str, int, int]]:
+def cells(
+    rows: Sequence[str], seeds: Sequence[int], budgets: Sequence[int], stages: Sequence[Stage] = STAGES
+) -> List[Tuple[str, int, int]]:
     """(row, seed, utterances with labels) of these rows and seeds, in the order in which they are run."""
     return [
         (row, seed, labelled)
-        for stage in STAGES
+        for stage in stages
         for seed in stage.seeds
         for row in stage.rows
         for labelled in (budgets if stage.all_budgets else dict.fromkeys((budgets[0], budgets[-1])))

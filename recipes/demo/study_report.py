@@ -2,19 +2,19 @@
 
 import html
 import os
-import statistics
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import study_plots
 from study_page import PAGE, html_table, text
 from study_plan import ROWS, Plan
-from study_questions import QUESTIONS, Question
-from study_statistics import Difference, Mean, Rates, difference, mean_of
+from study_questions import POOL, QUESTIONS, Question
+from study_statistics import Difference, Mean, Rates, Scatter, difference, mean_of, of_rows, residual
 from trial import ROWS as TRIAL_ROWS
 
 from distill_user_dir.files import write_bytes
 
 Cells = Dict[Tuple[str, int, int], Dict[str, Any]]
+FAILED = 80.0  # a WER in per cent from which on a model has learned nothing
 TRIAL = Question(
     "CTC distillation from a fine-tuned teacher, beside CTC on transcripts",
     [
@@ -39,21 +39,25 @@ def told(mean: Union[None, Mean, Difference]) -> str:
 
 
 def rows_table(cells: Cells, rows: Sequence[str]) -> List[List[str]]:
-    """Of each row its size, its speed in decoding (median), and its WER: mean and 95% interval over seeds, and their
-    deviation."""
+    """Of each row its size, and its WER: mean and 95% interval over seeds, and their deviation."""
     budgets = budgets_of(cells)
-    lines = [["row", "parameters", "x real time", *(f"WER %, {n} labelled" for n in budgets), "deviation"]]
+    lines = [["row", "parameters"]]
+    for labelled in budgets:
+        lines[0] += [f"WER %, {labelled} labelled", "deviation"]
     for row in rows:
-        own = [cell for (name, _, _), cell in cells.items() if name == row]
+        own = {key: cell for key, cell in cells.items() if key[0] == row}
         if not own:
             continue
-        means = [
-            mean_of([cell["wer"] for (name, _, m), cell in cells.items() if (name, m) == (row, n)]) for n in budgets
-        ]
-        deviations = [mean.deviation for mean in means if mean is not None and mean.deviation is not None]
-        size, speed = f"{own[0]['parameters'] / 1e6:.2f} M", f"{1 / statistics.median(cell['rtf'] for cell in own):.0f}"
-        lines.append([row, size, speed, *map(told, means), " ".join(f"{one:.1f}" for one in deviations)])
+        lines.append([row, f"{list(own.values())[0]['parameters'] / 1e6:.2f} M"])
+        for labelled in budgets:
+            mean = mean_of([cell["wer"] for (_, _, n), cell in own.items() if n == labelled])
+            lines[-1] += [told(mean), "" if mean is None or mean.deviation is None else f"{mean.deviation:.1f}"]
     return lines
+
+
+def scatter_of(wer: Rates, pool: Sequence[str]) -> Scatter:
+    """Of a pool's results; those that have learned nothing tell nothing of the others."""
+    return residual({key: rate for key, rate in of_rows(wer, pool).items() if rate < FAILED})
 
 
 def compared(cells: Cells, question: Question) -> List[Tuple[str, str, int, Difference]]:
@@ -61,9 +65,11 @@ def compared(cells: Cells, question: Question) -> List[Tuple[str, str, int, Diff
     far results scatter; where a row is not of it, the two rows alone tell it."""
     found = []
     for row, reference in question.pairs:
-        pool = question.pool if {row, reference} <= set(question.pool) else (row, reference)
         for labelled in budgets_of(cells):
-            change = difference(rates_of(cells, labelled), row, reference, pool)
+            wer = rates_of(cells, labelled)
+            pooled = {row, reference} <= set(question.pool)
+            scatter = scatter_of(wer, question.pool) if pooled else residual(of_rows(wer, (row, reference)))
+            change = difference(wer, row, reference, scatter)
             if change is not None:
                 found.append((row, reference, labelled, change))
     return found
@@ -74,6 +80,17 @@ def question_table(cells: Cells, question: Question) -> List[List[str]]:
     lines = [["row", "beside", "labelled", "relative difference (95%)", "verdict"]]
     for row, reference, labelled, change in compared(cells, question):
         lines.append([row, reference, str(labelled), told(change), change.verdict])
+    return lines
+
+
+def scatter_table(cells: Cells) -> List[List[str]]:
+    """For each budget how far the results of the study's pool scatter, and what was left out of it."""
+    lines = [["labelled", "deviation of log WER", "degrees of freedom", "left out"]]
+    for labelled in budgets_of(cells):
+        wer = rates_of(cells, labelled)
+        scatter = scatter_of(wer, POOL)
+        failed = [f"{row}, seed {seed}" for (row, seed), rate in of_rows(wer, POOL).items() if rate >= FAILED]
+        lines.append([str(labelled), f"{scatter.deviation:.3f}", str(scatter.freedom), "; ".join(failed) or "nothing"])
     return lines
 
 
@@ -110,6 +127,7 @@ def write(out: str, plan: Plan, rates: Cells, study: Cells, trial: Optional[Cell
         table=html_table(rows_table(cells, ROWS)),
         curve=study_plots.embedded(study_plots.curve(cells, plan.distil)) if cells else "",
         trial=html_table(rows_table(transcripts, ("teacher", *TRIAL_ROWS))),
+        scatter=html_table(scatter_table(cells)),
         questions="\n".join(section(title, *asked[title]) for title in sorted(asked)),
         rates=html_table(results_table(rates)),
         every=html_table(every),

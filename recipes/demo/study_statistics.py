@@ -35,6 +35,13 @@ class Mean(NamedTuple):
         return f"{self.mean:.1f}" + ("" if self.half is None else f" ({self.low:.1f} to {self.high:.1f})")
 
 
+class Scatter(NamedTuple):
+    """Standard deviation of log WER that neither row nor seed explains, and its degrees of freedom (0: unknown)."""
+
+    deviation: float
+    freedom: int
+
+
 class Difference(NamedTuple):
     """Of a row's WER to another row's, in per cent of that: geometric mean over the seeds that both have, the 95%
     interval (None where nothing tells of the spread), and the number of seeds."""
@@ -77,34 +84,34 @@ def log(rate: float) -> float:
     return math.log(max(rate, LEAST))
 
 
-def residual(wer: Rates, rows: Collection[str]) -> Tuple[float, int]:
-    """Standard deviation of log WER that neither row nor seed explains, and its degrees of freedom (0: unknown): rows
-    and seeds as randomised blocks, by least squares, since not all rows have all seeds. Of two rows it is that of the
-    paired t-test."""
-    kept = [key for key in wer if key[0] in rows]
-    effects: List[object] = sorted({row for row, _ in kept}) + sorted({seed for _, seed in kept})
-    design = np.array([[effect in key for effect in effects] for key in kept], dtype=float).reshape(len(kept), -1)
-    logs = np.array([log(wer[key]) for key in kept])
+def of_rows(wer: Rates, rows: Collection[str]) -> Rates:
+    return {key: rate for key, rate in wer.items() if key[0] in rows}
+
+
+def residual(wer: Rates) -> Scatter:
+    """Rows and seeds as randomised blocks, by least squares, since not all rows have all seeds. Of two rows it is that
+    of the paired t-test."""
+    if not wer:
+        return Scatter(0.0, 0)
+    effects: List[object] = sorted({row for row, _ in wer}) + sorted({seed for _, seed in wer})
+    design = np.array([[effect in key for effect in effects] for key in wer], dtype=float)
+    logs = np.array([log(rate) for rate in wer.values()])
     solution, _, rank, _ = np.linalg.lstsq(design, logs, rcond=None)
-    freedom = len(kept) - int(rank)
-    return (float(np.linalg.norm(logs - design @ solution)) / freedom**0.5 if freedom else 0.0), freedom
+    freedom = len(wer) - int(rank)
+    return Scatter(float(np.linalg.norm(logs - design @ solution)) / freedom**0.5 if freedom else 0.0, freedom)
 
 
-def difference(wer: Rates, row: str, reference: str, pool: Collection[str]) -> Optional[Difference]:
+def difference(wer: Rates, row: str, reference: str, scatter: Scatter) -> Optional[Difference]:
     """Of `row` to `reference`, paired by seed: what all rows of a seed share (the utterances with labels, their
-    batches) is in both, and falls out. pool: the rows that tell how far results scatter. None: no seed has both."""
-    logs = [
-        log(rate) - log(wer[reference, seed])
-        for (name, seed), rate in wer.items()
-        if name == row and (reference, seed) in wer
-    ]
-    if not logs:
+    batches) is in both, and falls out. None: no seed has both."""
+    seeds = [seed for name, seed in wer if name == row and (reference, seed) in wer]
+    if not seeds:
         return None
-    mean, (deviation, freedom) = statistics.mean(logs), residual(wer, pool)
-    if not freedom:
-        return Difference(percent(mean), None, None, len(logs))
-    half = interval(deviation * (2 / len(logs)) ** 0.5, freedom)
-    return Difference(percent(mean), percent(mean - half), percent(mean + half), len(logs))
+    mean = statistics.mean(log(wer[row, seed]) - log(wer[reference, seed]) for seed in seeds)
+    if not scatter.freedom:
+        return Difference(percent(mean), None, None, len(seeds))
+    half = interval(scatter.deviation * (2 / len(seeds)) ** 0.5, scatter.freedom)
+    return Difference(percent(mean), percent(mean - half), percent(mean + half), len(seeds))
 
 
 def percent(ratio: float) -> float:
