@@ -186,7 +186,8 @@ def test_report_stands_on_its_own(tmp_path, capsys):
     study_report.write(str(tmp_path), Plan(str(tmp_path)), {}, found, transcripts)
     page, printed = (tmp_path / "report.html").read_text(), capsys.readouterr().out
     assert "11 results are there" in page and "http" not in page and "&lt;x&gt;" in page
-    assert page.count("data:image/png;base64,iVBOR") == 4  # the curve, Q1, Q3 and Q5
+    assert page.count("data:image/png;base64,iVBOR") == 4
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"curve", "Q1", "Q3", "Q5"}
     verdicts = {
         "deep_thin-fbank": "-16% (-21 to -10), 3 seeds  better",  # 25 to 30, 27.5 to 32, 26 to 31
         "shallow_wide-reg": "+1% (-6 to +9), 2 seeds  undecided",  # by the scatter of all three rows

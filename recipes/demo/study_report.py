@@ -104,36 +104,43 @@ def results_table(cells: Cells) -> List[List[str]]:
     return lines
 
 
-def section(title: str, cells: Cells, question: Question) -> str:
+def picture(path: str, image: bytes) -> str:
+    """Written, and for the page."""
+    write_bytes(path, image)
+    return study_plots.embedded(image)
+
+
+def section(title: str, cells: Cells, question: Question, out: str) -> str:
     """A question's table and plot, or that nothing is there."""
     found, head = compared(cells, question), f"<h2>{html.escape(title)}</h2>"
     if not found:
         return f"{head}<p>not run yet</p>"
-    return f"{head}{html_table(question_table(cells, question))}{study_plots.embedded(study_plots.forest(found))}"
+    plot = picture(f"{out}/{title.split('.')[0]}.png", study_plots.forest(found))
+    return f"{head}{html_table(question_table(cells, question))}{plot}"
 
 
 def write(out: str, plan: Plan, rates: Cells, study: Cells, trial: Optional[Cells] = None) -> None:
-    """OUT/report.html from the cells that are current, and the tables on the terminal."""
+    """OUT/report.html and its plots from the cells that are current, and the tables on the terminal."""
     cells, transcripts = study, trial or {}
     if not cells and not transcripts:
         print("there is no result yet")
         return
     asked = {f"{name}. {question.title}": (cells, question) for name, question in QUESTIONS.items()}
     asked[f"Q5. {TRIAL.title}"] = (transcripts, TRIAL)
+    os.makedirs(out, exist_ok=True)
     commands = [command for cell in (*cells.values(), *transcripts.values()) for command in cell["commands"]]
     every = results_table({**cells, **{(f"trial: {row}", *key): cell for (row, *key), cell in transcripts.items()}})
     page = PAGE.format(
         finished=len(cells) + len(transcripts),
         table=html_table(rows_table(cells, ROWS)),
-        curve=study_plots.embedded(study_plots.curve(cells, plan.distil)) if cells else "",
+        curve=picture(f"{out}/curve.png", study_plots.curve(cells, plan.distil)) if cells else "",
         trial=html_table(rows_table(transcripts, ("teacher", *TRIAL_ROWS))),
         scatter=html_table(scatter_table(cells)),
-        questions="\n".join(section(title, *asked[title]) for title in sorted(asked)),
+        questions="\n".join(section(title, *asked[title], out) for title in sorted(asked)),
         rates=html_table(results_table(rates)),
         every=html_table(every),
         commands=html.escape("\n".join(dict.fromkeys(commands))),
     )
-    os.makedirs(out, exist_ok=True)
     write_bytes(f"{out}/report.html", page.encode())
     tables = {"": rows_table(cells, ROWS)}
     tables.update({title: question_table(*asked[title]) for title in sorted(asked) if compared(*asked[title])})
