@@ -549,8 +549,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def write(one: Transcript, args: argparse.Namespace, several: bool) -> None:
     text = FORMATS[args.output](one)
     if args.dest is None:
-        sys.stdout.write(f"{one.name}\t{text}" if several and args.output == "text" else text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{one.name}\t{text}" if several and args.output == "text" else text)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, `head` say, has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at the end
+            sys.exit(128 + 13)  # as if SIGPIPE had ended it
         return
     with open(os.path.join(args.dest, output_name(one.name, args.output)), "w", encoding="utf-8") as file:
         file.write(text)

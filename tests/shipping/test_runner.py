@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import random
 import struct
 import sys
@@ -140,6 +141,17 @@ def test_each_bad_file_is_named_and_the_others_are_done(tmp_path, capsys):
     assert status == 1 and printed.out == f"{good}\t{' '.join(words)}\n"
     lines = printed.err.splitlines()
     assert len(lines) == len(names) and all(str(tmp_path / name) in line for name, line in zip(names, lines))
+
+
+def test_a_reader_that_has_enough_ends_it_without_a_word(tmp_path, monkeypatch, capfd):
+    good = write(tmp_path / "good.wav", saying(5, 5)[1], subtype="FLOAT")
+    read, written = os.pipe()
+    os.close(read)
+    with os.fdopen(written, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        with pytest.raises(SystemExit) as ended:
+            runner.run(Reader(), parsed([good]), io.StringIO())
+    assert ended.value.code == 141 and capfd.readouterr().err == ""
 
 
 def parsed(arguments):
