@@ -1,4 +1,5 @@
-"""Takes a fine-tuned student, or a HuBERT, out of fairseq: into a folder that needs neither torch nor this package.
+"""Takes a fine-tuned student, or a HuBERT, out of fairseq: into a folder that needs neither torch nor this package (hf
+needs torch and transformers).
 
     python -m distill_user_dir.export checkpoint_best.pt STUDENT
     python -m distill_user_dir.export checkpoint_best.pt STUDENT --int8 --check DATA/test.tsv
@@ -11,7 +12,7 @@
 STUDENT/README.md says how to run it. Before the folder is there, it is run and compared with the checkpoint, on noise
 or on the recordings of --check. --int8 makes a full-size student a third of the size, and changes a word now and then:
 give it --check. --calibrate is --int8 whose scales were measured beforehand, on at most 200 recordings of a manifest: a
-loud neighbour in a batch then changes nothing, but each recording loses a little more.
+loud neighbour in a batch then changes next to nothing, but each recording loses a little more.
 """
 
 import argparse

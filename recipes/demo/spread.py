@@ -4,8 +4,8 @@
 
 The row is deep and thin, by regression. Its word error rate, with all and with a part of the labels, depends on the
 student's initialisation, on batches and crops of its distillation, on the seed of CTC (its layer, batches and dropout),
-on which utterances have labels, on the checkpoint that the validation picks, and on the test set. The first three get
-seeds of their own here, with all else the same; the deviation of a source is that over its seeds.
+on which utterances have labels, on the checkpoint that the validation picks, and on the test set. Each of the first
+four gets seeds of its own here, with all else the same; the deviation of a source is that over its seeds.
 """
 
 import argparse

@@ -6,9 +6,9 @@
     python recipes/demo/study.py --report               # the report alone
 
 docs/study.md has the questions and the design. Each result is a cell, recipes/demo/cells/study/ROW/SEED-LABELLED.json,
-and a cell that is there is not made again. Stage by stage, the learning rates of its rows are chosen first, by the word
-error rate on the validation set: recipes/demo/cells/rates. Two trainings run at a time; what was killed goes on where
-it was. The report is of all cells that are there.
+and one whose commands and teacher are the same is not made again. Stage by stage, the learning rates of its rows are
+chosen first, by the word error rate on the validation set: recipes/demo/cells/rates. Two trainings run at a time; what
+was killed goes on where it was. The report is of all cells that are there.
 """
 
 import argparse
@@ -145,9 +145,23 @@ def get_parser() -> argparse.ArgumentParser:
         "--cells", metavar="DIR", help="results (recipes/demo/cells; with other sizes, updates or labels OUT/cells)"
     )
     parser.add_argument("--rows", nargs="+", default=["*"], metavar="ROW", help=f"names or patterns; {', '.join(ROWS)}")
-    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS, metavar="N", help=f"{SEEDS}")
-    parser.add_argument("--labels", nargs="+", type=int, default=plan.budgets, metavar="N", help=f"{plan.budgets}")
-    parser.add_argument("--sizes", nargs=3, type=int, default=plan[1:4], metavar="N", help=f"{plan[1:4]}: as in Plan")
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS, metavar="N", help="(1 2 3 4 5)")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        type=int,
+        default=plan.budgets,
+        metavar="N",
+        help="utterances with labels (1200 400 100); others need --updates",
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs=3,
+        type=int,
+        default=plan[1:4],
+        metavar="N",
+        help="utterances of training, validation, test (1200 200 2300)",
+    )
     updates = [plan.distil, *plan.ctc]
     parser.add_argument(
         "--updates",
@@ -155,7 +169,7 @@ def get_parser() -> argparse.ArgumentParser:
         type=int,
         default=updates,
         metavar="N",
-        help=f"distil, CTC of each of --labels; {updates}",
+        help="of the distillation, and of CTC with each of --labels (1000 1500 1000 600)",
     )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="steps at a time, which share the cores (2)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")

@@ -141,12 +141,17 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=1200, metavar="N", help="training utterances (1200)")
     parser.add_argument("--labels", type=int, nargs="+", default=BUDGETS, metavar="N", help="transcripts (100 400)")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N", help="(1 2 3 4 5)")
-    parser.add_argument("--cells", default=CELLS, metavar="DIR", help="of the results (recipes/demo/cells/trial)")
+    parser.add_argument(
+        "--cells", metavar="DIR", help="results (recipes/demo/cells/trial; with other utterances or updates OUT/cells)"
+    )
     parser.add_argument("--updates", type=int, nargs=2, default=UPDATES, metavar="N", help="distillation, CTC (600)")
     args = parser.parse_args()
     check_shipped()
     out = os.path.abspath(args.out)
-    targets, steps = planned(out, args.cells, args.train, args.labels, args.seeds, args.updates)
+    usual = args.train == 1200 and tuple(args.updates) == UPDATES
+    targets, steps = planned(
+        out, args.cells or (CELLS if usual else f"{out}/cells"), args.train, args.labels, args.seeds, args.updates
+    )
     study_cells.run(targets, steps, out, TEACHER)
     print(f"\n{table(study_cells.there(targets, steps, out, TEACHER), args.labels)}")
 
