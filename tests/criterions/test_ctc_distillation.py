@@ -132,8 +132,8 @@ def test_batches_without_transcripts_make_no_difference(distilled, teacher, corp
     sgd = {"optimizer._name": "sgd", "+optimizer.momentum": 0, "~optimizer.adam_betas": "'(0.9,0.98)'"}
     sgd.update({"~optimizer.adam_eps": "1e-08", "+optimizer.lr": "[1.0]", "optimization.lr": "[1.0]"})
     sgd.update({"lr_scheduler._name": "fixed", "optimization.clip_norm": 0})
-    sgd.update({f"~lr_scheduler.{name}": value for name, value in {"warmup_steps": 30, "hold_steps": 150}.items()})
-    sgd.update({"~lr_scheduler.decay_steps": 120, "~lr_scheduler.final_lr_scale": 0.05, "+lr_scheduler.lr": "[1.0]"})
+    sgd.update({f"~lr_scheduler.{name}": value for name, value in {"warmup_steps": 150, "hold_steps": 750}.items()})
+    sgd.update({"~lr_scheduler.decay_steps": 600, "~lr_scheduler.final_lr_scale": 0.05, "+lr_scheduler.lr": "[1.0]"})
     updates = []
     for rows in ([[0, 1, 2, 3]], [[0, 3], [1, 2]], [[1], [0, 3, 2]]):
         cfg, task, model, criterion = setup(distilled, teacher, corpus, **{**ALL, **sgd})
