@@ -47,6 +47,11 @@ def curve(cells: Dict[Tuple[str, int, int], Any], updates: int) -> bytes:
             if level is not None:
                 axes.axhline(level.mean, linestyle=style, color="grey", label=row)
         axes.set(xscale="log", xlabel="updates of distillation", title=f"{labelled} utterances with labels")
+        places = [at for at, _ in lengths(updates)]
+        axes.set_xlim(places[0] / 1.3, places[-1] * 1.3)
+        axes.set_xticks(places)
+        axes.set_xticklabels(places)
+        axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
