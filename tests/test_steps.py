@@ -65,6 +65,15 @@ def test_only_what_needs_a_changed_step_is_done_again(tmp_path):
     assert "right" not in histories(tree("left"))["leaf"] and "root" in histories(tree("left"))["leaf"]
 
 
+def test_commands_have_the_code_of_their_root_before_any_other(tmp_path, monkeypatch):
+    """Beside a checkout that an editable install names."""
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    script, log = tmp_path / "script.py", tmp_path / "log"
+    script.write_text(f"import os\nopen({str(log)!r}, 'w').write(os.environ['PYTHONPATH'])\n")
+    run([Step("one", [f'"{sys.executable}" {script}'], None)], tmp_path)
+    assert log.read_text() == f"{tmp_path}{os.pathsep}elsewhere"
+
+
 def test_a_step_that_wants_all_cores_runs_by_itself(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     log, script = tmp_path / "log", tmp_path / "script.py"

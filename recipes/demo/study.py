@@ -107,13 +107,13 @@ def report(plan: Plan, folder: str, usual: bool) -> None:
 
 
 class Part(NamedTuple):
-    """What is run together. wanted: cells, of which some may wait for a learning rate."""
+    """What is run together. waiting: cells that cannot be planned before their learning rates are there."""
 
     title: str
     targets: List[Target]
     steps: List[Step]
     out: str
-    wanted: int
+    waiting: int = 0
 
 
 def parts(plan: Plan, folder: str, rows: Sequence[str], seeds: Sequence[int], with_trial: bool) -> Iterator[Part]:
@@ -122,17 +122,18 @@ def parts(plan: Plan, folder: str, rows: Sequence[str], seeds: Sequence[int], wi
         wanted = cells(rows, seeds, plan.budgets, [stage])
         for group in ("rates", "study"):
             targets, steps = planned(plan, folder, group, wanted)
-            yield Part(f"{group}, stage {number}", targets, steps, plan.out, len(wanted))
+            waiting = len(wanted) - len(targets) if group == "study" else 0
+            yield Part(f"{group}, stage {number}", targets, steps, plan.out, waiting)
     if with_trial:
         targets, steps = trial.planned(f"{plan.out}/trial", f"{folder}/trial")
-        yield Part("trial", targets, steps, f"{plan.out}/trial", len(targets))
+        yield Part("trial", targets, steps, f"{plan.out}/trial")
 
 
 def show(part: Part) -> None:
     left = study_cells.missing(part.targets, part.steps, part.out, TEACHER)
     print(f"{part.title}: {len(part.targets) - len(left)} of {len(part.targets)} cells are there")
-    if part.title.startswith("study") and len(part.targets) < part.wanted:
-        print(f"{part.wanted - len(part.targets)} more, whose learning rates are to be chosen first")
+    if part.waiting:
+        print(f"{part.waiting} more, whose learning rates are to be chosen first")
     for step in study_cells.ancestors(part.steps, [target.step for target in left]):
         print("\n".join(f"{step.name}: {command}" for command in step.commands))
 

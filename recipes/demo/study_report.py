@@ -8,12 +8,13 @@ import study_plots
 from study_page import PAGE, html_table, text
 from study_plan import ROWS, Plan
 from study_questions import POOL, QUESTIONS, Question
-from study_statistics import Difference, Mean, Rates, Scatter, difference, mean_of, of_rows, residual
+from study_statistics import Difference, Mean, Rates, Scatter, difference, mean_of, of_rows, paired, residual
 from trial import ROWS as TRIAL_ROWS
 
 from distill_user_dir.files import write_bytes
 
 Cells = Dict[Tuple[str, int, int], Dict[str, Any]]
+Compared = List[Tuple[str, str, int, Difference]]  # row, reference, utterances with labels, difference in WER
 FAILED = 80.0  # a WER in per cent from which on a model has learned nothing
 TRIAL = Question(
     "CTC distillation from a fine-tuned teacher, beside CTC on transcripts",
@@ -60,25 +61,25 @@ def scatter_of(wer: Rates, pool: Sequence[str]) -> Scatter:
     return residual({key: rate for key, rate in of_rows(wer, pool).items() if rate < FAILED})
 
 
-def compared(cells: Cells, question: Question) -> List[Tuple[str, str, int, Difference]]:
-    """(row, reference, utterances with labels, difference in WER) of all that is there. The question's pool tells how
-    far results scatter; where a row is not of it, the two rows alone tell it."""
+def compared(cells: Cells, question: Question) -> Compared:
+    """All that is there, budget by budget. The question's pool tells how far results scatter; where a row is not of it,
+    the two rows alone tell it."""
+    budgets = {labelled: rates_of(cells, labelled) for labelled in budgets_of(cells)}
+    scatters = {labelled: scatter_of(wer, question.pool) for labelled, wer in budgets.items()}
     found = []
     for row, reference in question.pairs:
-        for labelled in budgets_of(cells):
-            wer = rates_of(cells, labelled)
-            pooled = {row, reference} <= set(question.pool)
-            scatter = scatter_of(wer, question.pool) if pooled else residual(of_rows(wer, (row, reference)))
-            change = difference(wer, row, reference, scatter)
+        pooled = {row, reference} <= set(question.pool)
+        for labelled, wer in budgets.items():
+            change = difference(wer, row, reference, scatters[labelled]) if pooled else paired(wer, row, reference)
             if change is not None:
                 found.append((row, reference, labelled, change))
     return found
 
 
-def question_table(cells: Cells, question: Question) -> List[List[str]]:
+def question_table(found: Compared) -> List[List[str]]:
     """Differences of WER in per cent of the reference's; the verdict by the interval."""
     lines = [["row", "beside", "labelled", "relative difference (95%)", "verdict"]]
-    for row, reference, labelled, change in compared(cells, question):
+    for row, reference, labelled, change in found:
         lines.append([row, reference, str(labelled), told(change), change.verdict])
     return lines
 
@@ -110,13 +111,13 @@ def picture(path: str, image: bytes) -> str:
     return study_plots.embedded(image)
 
 
-def section(title: str, cells: Cells, question: Question, out: str) -> str:
+def section(title: str, found: Compared, out: str) -> str:
     """A question's table and plot, or that nothing is there."""
-    found, head = compared(cells, question), f"<h2>{html.escape(title)}</h2>"
+    head = f"<h2>{html.escape(title)}</h2>"
     if not found:
         return f"{head}<p>not run yet</p>"
     plot = picture(f"{out}/{title.split('.')[0]}.png", study_plots.forest(found))
-    return f"{head}{html_table(question_table(cells, question))}{plot}"
+    return f"{head}{html_table(question_table(found))}{plot}"
 
 
 def write(out: str, plan: Plan, rates: Cells, study: Cells, trial: Optional[Cells] = None) -> None:
@@ -125,8 +126,9 @@ def write(out: str, plan: Plan, rates: Cells, study: Cells, trial: Optional[Cell
     if not cells and not transcripts:
         print("there is no result yet")
         return
-    asked = {f"{name}. {question.title}": (cells, question) for name, question in QUESTIONS.items()}
-    asked[f"Q5. {TRIAL.title}"] = (transcripts, TRIAL)
+    answers = {f"{name}. {question.title}": compared(cells, question) for name, question in QUESTIONS.items()}
+    answers[f"Q5. {TRIAL.title}"] = compared(transcripts, TRIAL)
+    answers = dict(sorted(answers.items()))
     os.makedirs(out, exist_ok=True)
     commands = [command for cell in (*cells.values(), *transcripts.values()) for command in cell["commands"]]
     every = results_table({**cells, **{(f"trial: {row}", *key): cell for (row, *key), cell in transcripts.items()}})
@@ -136,14 +138,14 @@ def write(out: str, plan: Plan, rates: Cells, study: Cells, trial: Optional[Cell
         curve=picture(f"{out}/curve.png", study_plots.curve(cells, plan.distil)) if cells else "",
         trial=html_table(rows_table(transcripts, ("teacher", *TRIAL_ROWS))),
         scatter=html_table(scatter_table(cells)),
-        questions="\n".join(section(title, *asked[title], out) for title in sorted(asked)),
+        questions="\n".join(section(title, found, out) for title, found in answers.items()),
         rates=html_table(results_table(rates)),
         every=html_table(every),
         commands=html.escape("\n".join(dict.fromkeys(commands))),
     )
     write_bytes(f"{out}/report.html", page.encode())
     tables = {"": rows_table(cells, ROWS)}
-    tables.update({title: question_table(*asked[title]) for title in sorted(asked) if compared(*asked[title])})
+    tables.update({title: question_table(found) for title, found in answers.items() if found})
     for title, lines in tables.items():
         print(f"\n{title}\n{text(lines)}" if title else f"\n{text(lines)}")
     print(f"\n{out}/report.html")

@@ -74,10 +74,8 @@ def mean_of(values: Sequence[float]) -> Optional[Mean]:
         return None
     if len(values) == 1:
         return Mean(values[0], None, None, 1)
-    deviation = statistics.stdev(values)
-    return Mean(
-        statistics.mean(values), deviation, interval(deviation / len(values) ** 0.5, len(values) - 1), len(values)
-    )
+    number, deviation = len(values), statistics.stdev(values)
+    return Mean(statistics.mean(values), deviation, interval(deviation / number**0.5, number - 1), number)
 
 
 def log(rate: float) -> float:
@@ -112,6 +110,11 @@ def difference(wer: Rates, row: str, reference: str, scatter: Scatter) -> Option
         return Difference(percent(mean), None, None, len(seeds))
     half = interval(scatter.deviation * (2 / len(seeds)) ** 0.5, scatter.freedom)
     return Difference(percent(mean), percent(mean - half), percent(mean + half), len(seeds))
+
+
+def paired(wer: Rates, row: str, reference: str) -> Optional[Difference]:
+    """A difference whose scatter these two rows alone tell: the paired t-test."""
+    return difference(wer, row, reference, residual(of_rows(wer, (row, reference))))
 
 
 def percent(ratio: float) -> float:

@@ -32,7 +32,7 @@ from run import (
 )
 from steps import Step
 from study_cells import Key, Target, target_of
-from study_statistics import difference, mean_of, of_rows, residual
+from study_statistics import mean_of, paired
 
 CELLS = f"{study_cells.CELLS}/trial"
 BUDGETS, SEEDS, UPDATES = (100, 400), (1, 2, 3, 4, 5), (600, 600)
@@ -126,11 +126,7 @@ def table(cells: Dict[Key, Dict[str, Any]], budgets: Sequence[int]) -> str:
         for labels in budgets:
             wer = {(name, seed): cell["wer"] for (name, seed, n), cell in cells.items() if n == labels}
             texts.append(mean_of([rate for (name, _), rate in wer.items() if name == row]).text())
-            texts.append(
-                ""
-                if row in ("teacher", "ctc")
-                else difference(wer, row, "ctc", residual(of_rows(wer, (row, "ctc")))).text()
-            )
+            texts.append("" if row in ("teacher", "ctc") else paired(wer, row, "ctc").text())
         lines.append(f"| {row} | {' | '.join(texts)} |")
     return "\n".join(lines)
 

@@ -28,6 +28,12 @@ def test_lines_of_all_files_stay_together(data):
     assert (data / "small.km").read_text().splitlines() == [f"{i} {i}" for i in numbers]
 
 
+def test_what_another_command_is_still_writing_is_left_alone(data):
+    (data / "train.km2.tmp").write_text("1 2\n")  # one line of 30
+    written = subset(str(data), "train", "small", 7)
+    assert [path.rpartition("/")[2] for path in written] == ["small.km", "small.ltr", "small.tsv"]
+
+
 def test_a_larger_part_holds_a_smaller_one_and_another_seed_another(data):
     subset(str(data), "train", "small", 5)
     subset(str(data), "train", "large", 20)
